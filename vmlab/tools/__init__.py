@@ -1,0 +1,1 @@
+"""The tools of the book's CD, and the one that opens the course."""
