@@ -65,25 +65,34 @@ def make_venv(venv: pathlib.Path, uv: str | None) -> bool:
     return run(sys.executable, "-m", "venv", venv)
 
 
+def pip(venv: pathlib.Path) -> list[str | pathlib.Path]:
+    """The words that run the environment's own pip, put there first if uv made the environment without one."""
+    python = in_venv(venv, "python")
+    if subprocess.run([python, "-c", "import pip"], stderr=subprocess.DEVNULL).returncode:
+        run(python, "-m", "ensurepip", "--default-pip")
+    return [python, "-m", "pip", "install"]
+
+
 def bring_uv(venv: pathlib.Path) -> str | None:
     """Install the pinned uv into the environment with pip; None if that cannot be done."""
     uv = in_venv(venv, "uv")
     if not uv.exists():
         say("no uv on PATH: fetching it into the environment (the rest is then ten times quicker)")
-        run(in_venv(venv, "python"), "-m", "pip", "install", "--quiet", "--require-hashes", "-r", "requirements-uv.txt")
+        run(*pip(venv), "--quiet", "--require-hashes", "-r", "requirements-uv.txt")
     return str(uv) if uv.exists() else None
 
 
 def install(venv: pathlib.Path, uv: str | None, requirements: pathlib.Path) -> bool:
     """Install the pinned packages, each checked against its hash, and vmlab itself from this checkout."""
-    python = in_venv(venv, "python")
     if uv is not None:
-        installer: list[str | pathlib.Path] = [uv, "pip", "install", "--python", python]
-    else:
-        say("uv could not be had: pip does it, which takes about two minutes")
-        installer = [python, "-m", "pip", "install"]
-    if not run(*installer, "--require-hashes", "-r", requirements):
-        return False
+        installer: list[str | pathlib.Path] = [uv, "pip", "install", "--python", in_venv(venv, "python")]
+        done = run(*installer, "--require-hashes", "-r", requirements)
+    if uv is None or not done:
+        # pip has ways to the packages that uv lacks: its configuration may name a proxy or a certificate.
+        say("uv could not do it: pip tries, which takes a minute or two")
+        installer = pip(venv)
+        if not run(*installer, "--require-hashes", "-r", requirements):
+            return False
     # The build backend is one of the pinned packages, so nothing unpinned is fetched for this step.
     return run(*installer, "--quiet", "--no-deps", "--no-build-isolation", "--editable", ".")
 
