@@ -260,19 +260,16 @@ class LabPage:
     @staticmethod
     def _cells_js(quantifier: str, condition: str) -> str:
         """JavaScript asking whether some/every code cell with a source fulfils a condition on `state` and `failed`."""
-        return (
-            CURRENT
-            + """
+        cells = """
             const cells = panel.content.widgets.filter((cell, i) => cell.model.type === 'code'
                 && (typeof only === 'undefined' || i === only) && cell.model.sharedModel.getSource().trim());
             const failed = cells.some(cell => cell.model.outputs.toJSON().some(o => o.output_type === 'error'));
-            return cells.%s(cell => {
+            const fulfils = cell => {
                 const prompt = cell.node.querySelector('.jp-InputPrompt')?.textContent ?? '';
                 const state = {started: /\\[(\\*|\\d+)\\]/.test(prompt), done: /\\[\\d+\\]/.test(prompt)};
-                return %s;
-            });"""
-            % (quantifier, condition)
-        )
+                return CONDITION;
+            };"""
+        return CURRENT + cells.replace("CONDITION", condition) + f"return cells.{quantifier}(fulfils);"
 
     def _cells(self, quantifier: str, condition: str) -> bool:
         return bool(self.page.evaluate("() => {" + self._cells_js(quantifier, condition) + "}"))
