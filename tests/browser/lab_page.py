@@ -219,6 +219,10 @@ class LabPage:
         )
         return text
 
+    def scroll_to_top(self) -> None:
+        """Scroll the notebook to its beginning."""
+        self.page.evaluate("() => document.querySelectorAll('.jp-WindowedPanel-outer').forEach(e => { e.scrollTop = 0; })")
+
     def theme(self, dark: bool) -> None:
         """Switch JupyterLab between its light and dark theme."""
         self._command("apputils:change-theme", {"theme": f"JupyterLab {'Dark' if dark else 'Light'}"})
@@ -245,6 +249,7 @@ class LabPage:
                 "return Math.max(0, ...all.map(e => e.scrollHeight)); }"
             )
             self.page.set_viewport_size({"width": size["width"], "height": min(max(int(height) + 140, size["height"]), 16_000)})
+            self.scroll_to_top()
             self.page.wait_for_timeout(600)
         self.page.screenshot(path=target)
         if whole and size:

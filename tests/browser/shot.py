@@ -54,6 +54,8 @@ def main() -> int:
                 lab.wait_idle()
             if options.scroll_to:
                 lab.page.locator(".jp-Notebook").get_by_text(options.scroll_to).first.evaluate("e => e.scrollIntoView()")
+            else:
+                lab.scroll_to_top()
             lab.page.wait_for_timeout(500)
             print(lab.screenshot(options.picture.absolute(), whole=options.whole))
             failures += lab.errors
