@@ -1,0 +1,1 @@
+"""What the hardware is: page size, address layout, and the firmware's memory map."""

@@ -1,0 +1,441 @@
+"""The machine: what boots, owns everything, and what people call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import KernelBug, KernelHang
+from .hw.e820 import E820Entry, parse_size, pc_map
+from .hw.layout import MAX_NONPAE_PFN, PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE, pfn_down, pfn_up
+from .mm import init, numa, setup
+from .mm.bootmem import BootmemAllocator
+from .mm.events import Listener
+from .mm.gfp import GFP_KERNEL, PF_FREE_PAGES, PF_MEMALLOC, PF_MEMDIE, gfp_name
+from .mm.kernel import Config, Kernel
+from .mm.mmzone import MAX_ORDER, PgData, Zone
+from .mm.page import BLOCK_FREE, BLOCK_HOLE, BLOCK_RESERVED, BLOCK_USED, MemMap, Page
+from .mm.page_alloc import PageAllocator
+from .mm.page_init import ZoneSetup, free_boot_pages
+from .mm.reclaim import Reclaim
+from .mm.state import State, capture, restore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .trace.recording import Tape
+
+__all__ = ["Machine", "boot"]
+
+
+class _NumaAllocator:
+    """Mixed in front of the page allocator on a machine with several nodes."""
+
+    kernel: Kernel
+
+    def _alloc_pages(self, gfp_mask: int, order: int) -> int | None:
+        return numa.numa_alloc_pages(self.kernel, gfp_mask, order)
+
+
+def _node(spec: Sequence[int]) -> tuple[int, int, int, int, int, int]:
+    values = tuple(int(v) for v in spec) + (0,) * (6 - len(spec))
+    if len(values) != 6 or min(values) < 0:
+        raise ValueError(f"a node is (start_pfn, dma, normal[, high, reserved, hole]) in pages, not {tuple(spec)!r}")
+    return values  # type: ignore[return-value]
+
+
+class Machine(Kernel):
+    """A PC with the Linux 2.4.22 memory manager. ``boot()`` makes one and switches it on.
+
+    ram: bytes or text ("64M"), 16 MiB to 4 GiB, to 64 GiB with ``pae=True``.
+    e820: the firmware's map as (address, size, type) in bytes, instead of *ram*.
+    highmem_pages: the boot parameter ``highmem=`` in pages; -1 is "not given".
+    kernel_end: physical address of the end of the kernel image, bytes.
+    pse: the processor has 4 MiB pages. memfrac: divisors for the watermarks, "128,128,128".
+    nodes: for a NUMA machine, (start_pfn, dma, normal, high, reserved, hole) per node, in pages.
+    numa: start at the local node instead of round robin. page_allocator, bootmem, zone_setup, reclaim:
+    your own class (or object) for a part. on_event: a function called with every step.
+    """
+
+    def __init__(
+        self,
+        ram: int | str = "64M",
+        *,
+        e820: Sequence[Sequence[int]] | None = None,
+        sanitize_e820: bool = True,
+        highmem_pages: int = -1,
+        kernel_end: int = 3102328,
+        pse: bool = True,
+        pae: bool = False,
+        highmem: bool = True,
+        memfrac: str | None = None,
+        sizeof_page: int = 48,
+        nodes: Sequence[Sequence[int]] = (),
+        node_init_order: Sequence[int] = (),
+        numa: bool = False,
+        page_allocator: type[PageAllocator] | PageAllocator = PageAllocator,
+        bootmem: type[BootmemAllocator] | BootmemAllocator = BootmemAllocator,
+        zone_setup: type[ZoneSetup] | ZoneSetup = ZoneSetup,
+        reclaim: type[Reclaim] | Reclaim = Reclaim,
+        on_event: Listener | None = None,
+    ) -> None:
+        if e820 is None:
+            entries = pc_map(ram)
+            if not nodes and not pae and entries[-1].end > MAX_NONPAE_PFN << PAGE_SHIFT:
+                raise ValueError(f"ram={ram!r}: more than 4 GiB needs pae=True, as on the real machine")
+        else:
+            entries = [E820Entry(int(e[0]), int(e[1]), int(e[2])) for e in e820]
+            if any(e.addr < 0 or e.size < 0 or e.type < 1 for e in entries):
+                raise ValueError("an e820 range is (address, size, type): bytes, bytes, 1 for RAM; none may be negative")
+        if not 1 << 20 < kernel_end < 64 << 20:
+            raise ValueError(f"kernel_end={kernel_end}: the kernel image ends between 1 MiB and 64 MiB")
+        super().__init__(Config(
+            tuple(entries), sanitize_e820, kernel_end, highmem_pages, pse, pae, highmem, memfrac, sizeof_page,
+            tuple(_node(n) for n in nodes), tuple(node_init_order) or tuple(range(len(nodes))), numa))
+        if nodes:
+            page_allocator = _for_numa(page_allocator)
+        self._part_classes = (page_allocator, bootmem, zone_setup, reclaim)
+        self.page_allocator = _make(page_allocator, PageAllocator, "page_allocator")
+        self.bootmem = _make(bootmem, BootmemAllocator, "bootmem")
+        self.zone_setup = _make(zone_setup, ZoneSetup, "zone_setup")
+        self.reclaim = _make(reclaim, Reclaim, "reclaim")
+        self.tape: Tape | None = None
+        self.pgdats = [PgData(i) for i in range(max(1, len(self.config.nodes)))]
+        self.mem = MemMap(self._frames())
+        for part in self.parts():
+            part.attach(self)
+        self.on_event = on_event
+
+    def _frames(self) -> int:
+        """Frames from 0 to the end of RAM (or of the last node)."""
+        if self.config.nodes:
+            return max(start + dma + normal + high for start, dma, normal, high, _, _ in self.config.nodes)
+        limit = (1 << 24) if self.config.pae else MAX_NONPAE_PFN
+        ends = [pfn_down(e.end) for e in self.config.e820 if e.type == 1 and pfn_up(e.addr) < pfn_down(e.end)]
+        if not ends:
+            raise ValueError("the e820 map has no RAM (type 1) in it")
+        return min(max(ends), limit)
+
+    # -- boot ---------------------------------------------------------------------------------
+
+    def power_on(self) -> Machine:
+        """Boot: firmware map → boot memory → zones → buddy allocator. Returns self. kernel: init/main.c:start_kernel"""
+        if self.boot_stage != "off":
+            raise ValueError("this machine is on already; make a new one with vmlab.boot()")
+        stages = ["boot_nodes"] if self.config.nodes else ["setup_memory_region", "setup_memory", "paging_init", "register_memory", "mem_init"]
+        for stage in stages:
+            self.boot_step(stage)
+        return self
+
+    def boot_step(self, stage: str) -> None:
+        """Run one stage of the boot: setup_memory_region, setup_memory, paging_init, register_memory, mem_init (in this order), or boot_nodes."""
+        if self.tape is not None:
+            self.tape.begin("boot_step", (stage,))
+        self.emit("boot_stage", stage)
+        self.boot_stage = stage
+        if stage == "setup_memory_region":
+            if self.config.memfrac is not None:
+                self.zone_balance_ratio = self.zone_setup.setup_mem_frac(self.config.memfrac)
+            setup.setup_memory_region(self)
+        elif stage == "setup_memory":
+            setup.setup_memory(self)
+        elif stage == "paging_init":
+            init.paging_init(self)
+        elif stage == "register_memory":
+            setup.register_memory(self)
+        elif stage == "mem_init":
+            init.mem_init(self)
+            self._mark_owners()
+        elif stage == "boot_nodes":
+            for nid in self.config.node_init_order:
+                self.init_node(nid)
+            for nid in self.config.node_init_order:
+                self.retire_node(nid)
+            self._mark_owners()
+        else:
+            raise ValueError(f"no boot stage {stage!r}")
+
+    def init_node(self, nid: int) -> None:
+        """Boot memory and zones of node *nid*. kernel: mm/bootmem.c:init_bootmem_node, mm/numa.c:free_area_init_node"""
+        start, dma, normal, high, reserved, hole = self.config.nodes[nid]
+        pgdat = self.pgdats[nid]
+        end = start + dma + normal
+        mapsize = self.bootmem.init_bootmem_core(pgdat, start + reserved, start, end)
+        self.bootmem.free_bootmem_core(pgdat.bdata, start << PAGE_SHIFT, end - start - hole << PAGE_SHIFT)
+        self.bootmem.reserve_bootmem_core(pgdat.bdata, start << PAGE_SHIFT, (reserved << PAGE_SHIFT) + mapsize)
+        holes = None if not hole else [hole, 0, 0] if dma else [0, hole, 0]
+        self.zone_setup.free_area_init_node(pgdat, [dma, normal, high], start, holes)
+
+    def retire_node(self, nid: int) -> int:
+        """Hand node *nid*'s boot memory to its buddy lists, then its high memory from the top down. Returns the pages freed from boot memory."""
+        pgdat = self.pgdats[nid]
+        freed = self.bootmem.free_all_bootmem_core(pgdat)
+        high = pgdat.node_zones[2]
+        if high.size:
+            free_boot_pages(self, high.start_pfn, high.end_pfn, descending=True, highmem=True)
+        self.totalram_pages += freed
+        return freed
+
+    def _mark_owners(self) -> None:
+        """Label the frames that boot took, for the pictures."""
+        owner, flags = self.mem.owner, self.mem.flags
+        if not self.config.nodes:
+            hole = bytes([self.owner_id("BIOS hole")])
+            at = 0
+            for start, end in init.ram_frames(self, 0, self.mem.frames):
+                owner[at:start] = hole * (start - at)
+                self.mem.block[at:start] = bytes([BLOCK_HOLE]) * (start - at)
+                at = end
+        for name, start_pa, size, _ in self.boot_log:
+            label = self.owner_id("wait tables" if name.startswith("wait table") else "buddy bitmaps" if name.startswith("buddy") else name)
+            for pfn in range(start_pa >> PAGE_SHIFT, pfn_up(start_pa + size)):
+                if flags[pfn] >> 14 & 1 and not owner[pfn]:
+                    owner[pfn] = label
+
+    # -- allocating ---------------------------------------------------------------------------
+
+    def alloc_pages(self, gfp_mask: int = GFP_KERNEL, order: int = 0, *, node: int | None = None, owner: str = "") -> Page | None:
+        """Allocate 2^order contiguous pages; returns the first, or None when there is no memory.
+
+        *node* asks for a node of a NUMA machine. *owner* is a label for pictures. Raises
+        KernelHang where the kernel would retry for ever. kernel: include/linux/mm.h:alloc_pages
+        """
+        if order.__class__ is not int or order < 0:
+            raise ValueError(f"order={order!r}: an order is a whole number from 0 to {MAX_ORDER - 1}; 2^order pages are allocated")
+        if self.boot_stage not in _READY:
+            raise ValueError("the buddy allocator is not up yet: use vmlab.boot(), or power_on() first")
+        if self.tape is not None:
+            self.tape.begin("alloc_pages", (gfp_mask, order, node, owner))
+        if node is None:
+            pfn = self.page_allocator.alloc_pages(gfp_mask, order)
+        else:
+            if not 0 <= node < len(self.pgdats):
+                raise ValueError(f"node={node!r}: this machine has nodes 0 to {len(self.pgdats) - 1}")
+            pfn = numa.alloc_pages_node(self, node, gfp_mask, order)
+        if pfn is None:
+            return None
+        self.mem.owner[pfn] = self.owner_id(owner) if owner else 0
+        return Page(self, pfn)
+
+    def free_pages(self, page: Page | int, order: int | None = None) -> None:
+        """Give back what ``alloc_pages`` returned (the page, or its frame number).
+
+        Raises ValueError when that is not the first page of an allocated block, or *order* is
+        not the order it has: the kernel would corrupt itself. kernel: mm/page_alloc.c:__free_pages
+        """
+        pfn = page.pfn if isinstance(page, Page) else page
+        if isinstance(page, Page) and page._kernel is not self:
+            raise ValueError(f"frame {pfn} belongs to another machine")
+        if not isinstance(pfn, int) or not 0 <= pfn < self.mem.frames:
+            raise ValueError(f"{page!r} is not a page of this machine (frames 0 to {self.mem.frames - 1})")
+        kind = self.mem.block[pfn]
+        if not kind & BLOCK_USED or (order is not None and order != kind & 15):
+            raise ValueError(self._why_not_free(pfn, order))
+        if self.tape is not None:
+            self.tape.begin("free_pages", (pfn, kind & 15))
+        self.page_allocator.free_pages(pfn, kind & 15)
+
+    def _why_not_free(self, pfn: int, order: int | None) -> str:
+        page = self.page(pfn)
+        if page.state == "free":
+            return f"frame {pfn} is free already (it is in the free block of order {page.order} at {page.head})"
+        if page.state in ("reserved", "hole"):
+            return f"frame {pfn} is {'reserved' if page.state == 'reserved' else 'no RAM'}: it was never allocated"
+        if page.head != pfn:
+            return f"frame {pfn} is inside the order-{page.order} block that starts at {page.head}: free that one"
+        return f"the block at {pfn} was allocated with order {page.order}, not {order}"
+
+    def get_free_pages(self, gfp_mask: int = GFP_KERNEL, order: int = 0) -> int:
+        """Allocate and return the kernel virtual address, 0 on failure. kernel: mm/page_alloc.c:__get_free_pages"""
+        if gfp_mask & 2:
+            raise ValueError("high memory has no fixed address: ask without __GFP_HIGHMEM (kernel: include/linux/mm.h)")
+        page = self.alloc_pages(gfp_mask, order)
+        return (page.virtual or 0) if page else 0
+
+    def get_dma_pages(self, gfp_mask: int = GFP_KERNEL, order: int = 0) -> int:
+        """Allocate below 16 MiB and return the address, 0 on failure. kernel: include/linux/mm.h:__get_dma_pages"""
+        return self.get_free_pages(gfp_mask | 1, order)
+
+    def free_pages_at(self, address: int, order: int) -> None:
+        """Free by kernel virtual address; 0 is ignored. kernel: mm/page_alloc.c:free_pages"""
+        if address:
+            if not PAGE_OFFSET <= address < PAGE_OFFSET + (self.max_low_pfn << PAGE_SHIFT):
+                raise ValueError(f"{address:#x} is not in the kernel's direct map")
+            self.free_pages(address - PAGE_OFFSET >> PAGE_SHIFT, order)
+
+    def set_task_flags(self, flags: int) -> None:
+        """Set the PF_ flags of the task that allocates: PF_MEMALLOC, PF_MEMDIE or 0."""
+        if flags & ~(PF_MEMALLOC | PF_MEMDIE | PF_FREE_PAGES):
+            raise ValueError(f"flags={flags:#x}: only PF_MEMALLOC, PF_MEMDIE and PF_FREE_PAGES matter to allocation")
+        if self.tape is not None:
+            self.tape.begin("set_task_flags", (flags,))
+        self.current.flags = flags
+
+    def clear_need_balance(self) -> None:
+        """Clear need_balance of every zone, as kswapd does once it has freed enough."""
+        if self.tape is not None:
+            self.tape.begin("clear_need_balance", ())
+        for zone in self.for_each_zone():
+            zone.need_balance = 0
+
+    # -- looking ------------------------------------------------------------------------------
+
+    def page(self, pfn: int) -> Page:
+        """The page with frame number *pfn*. Raises ValueError outside the machine's frames."""
+        if not isinstance(pfn, int) or not 0 <= pfn < self.mem.frames:
+            raise ValueError(f"frame {pfn!r}: this machine has frames 0 to {self.mem.frames - 1}")
+        return Page(self, pfn)
+
+    def nr_free_pages(self) -> int:
+        """Free pages in all zones. kernel: mm/page_alloc.c:nr_free_pages"""
+        return self.page_allocator.nr_free_pages()
+
+    def nr_free_buffer_pages(self) -> int:
+        """Pages GFP_USER could use above pages_high. kernel: mm/page_alloc.c:nr_free_buffer_pages"""
+        return self.page_allocator.nr_free_buffer_pages()
+
+    def nr_free_highpages(self) -> int:
+        """Free pages in high memory. kernel: mm/page_alloc.c:nr_free_highpages"""
+        return self.page_allocator.nr_free_highpages()
+
+    def fragmentation(self, zone: Zone, order: int) -> float:
+        """Unusable free space index: the share (0 to 1) of the zone's free pages in blocks too small for *order*.
+
+        0 when nothing is free. Source: Gorman and Whitcroft, "The what, the why and the where to of anti-fragmentation", 2006.
+        """
+        if not 0 <= order < MAX_ORDER:
+            raise ValueError(f"order={order}: 0 to {MAX_ORDER - 1}")
+        usable = sum(len(zone.free_area[i].free_list) << i for i in range(order, MAX_ORDER))
+        return 1.0 - usable / zone.free_pages if zone.free_pages else 0.0
+
+    def buddyinfo(self) -> str:
+        """Free blocks per order and zone, in the form of /proc/buddyinfo."""
+        return "\n".join(f"Node {z.pgdat.nid}, zone {z.name:>8} " + " ".join(f"{n:6d}" for n in z.nr_free()) for z in self.zones)
+
+    def meminfo(self) -> str:
+        """Totals in kB, in the form of /proc/meminfo."""
+        if self.boot_stage not in _READY:
+            return f"(powered {'off' if self.boot_stage == 'off' else 'on, at ' + self.boot_stage}: no memory is managed yet)"
+        kb = PAGE_SIZE >> 10
+        free, high_free = self.nr_free_pages(), self.nr_free_highpages()
+        rows = [
+            ("MemTotal", self.totalram_pages), ("MemFree", free), ("HighTotal", self.totalhigh_pages), ("HighFree", high_free),
+            ("LowTotal", self.totalram_pages - self.totalhigh_pages), ("LowFree", free - high_free),
+        ]
+        return "\n".join(f"{name + ':':<11}{pages * kb:>10d} kB" for name, pages in rows)
+
+    def __str__(self) -> str:
+        return self.meminfo()
+
+    def __repr__(self) -> str:
+        if self.boot_stage == "off":
+            return f"<Machine {self.mem.frames * 4 // 1024} MiB, off>"
+        return f"<Machine {self.mem.frames * 4 // 1024} MiB, {len(self.pgdats)} node(s), {self.nr_free_pages()} of {self.totalram_pages} pages free>"
+
+    # -- time ---------------------------------------------------------------------------------
+
+    def snapshot(self) -> State:
+        """The whole state as plain data, to go back to with :meth:`restore`."""
+        return capture(self)
+
+    def restore(self, state: State) -> None:
+        """Go back to a state of this machine (or of one with the same configuration).
+
+        Raises ValueError when it is of a machine of another size.
+        """
+        restore(self, state)
+
+    def twin(self) -> Machine:
+        """A machine of the same configuration and parts, switched off."""
+        other = Machine.__new__(Machine)
+        c = self.config
+        Machine.__init__(
+            other, e820=c.e820, sanitize_e820=c.sanitize_e820, highmem_pages=c.highmem_pages, kernel_end=c.kernel_end, pse=c.pse, pae=c.pae,
+            highmem=c.highmem, memfrac=c.memfrac, sizeof_page=c.sizeof_page, nodes=c.nodes, node_init_order=c.node_init_order, numa=c.numa,
+            **dict(zip(("page_allocator", "bootmem", "zone_setup", "reclaim"), (_class_of(p) for p in self._part_classes), strict=True)))
+        return other
+
+    def copy(self) -> Machine:
+        """An independent machine in the same state; its own listener and tape are off."""
+        other = self.twin()
+        restore(other, capture(self))
+        return other
+
+    def check(self) -> None:
+        """Check every invariant of the buddy allocator; raises KernelBug naming the first that fails."""
+        check(self)
+
+
+_READY = ("mem_init", "boot_nodes")
+
+
+def check(machine: Machine) -> None:
+    """No frame lost or listed twice, counts equal lists, pair bits tell the truth, buddies merged."""
+    mem = machine.mem
+    for zone in machine.zones:
+        free = bytearray(zone.size)
+        for order, area in enumerate(zone.free_area):
+            size = 1 << order
+            for pfn in area.free_list:
+                at = pfn - zone.start_pfn
+                if at < 0 or at + size > zone.size or at % size:
+                    raise KernelBug("check", f"order-{order} block {pfn} is not inside zone {zone.name} or not aligned")
+                if any(free[at:at + size]):
+                    raise KernelBug("check", f"order-{order} block {pfn} overlaps another free block")
+                free[at:at + size] = b"\1" * size
+                if mem.block[pfn] != BLOCK_FREE | order:
+                    raise KernelBug("check", f"block column of {pfn} is {mem.block[pfn]:#x}, not free order {order}")
+            for pfn in area.free_list if order < MAX_ORDER - 1 else ():
+                at = pfn - zone.start_pfn
+                pair = at >> (order + 1)
+                both = zone.start_pfn + (at ^ size) in area.free_list
+                if both:
+                    raise KernelBug("check", f"{pfn} and its buddy are both free at order {order} and were not merged")
+                if area.map[pair] != 1:
+                    raise KernelBug("check", f"pair bit {pair} of order {order} is 0, but only {pfn} of the pair is free")
+            if area.map and sum(area.map) != len(area.free_list):
+                raise KernelBug("check", f"{sum(area.map)} pair bits of order {order} are set, but {len(area.free_list)} blocks are free")
+        if sum(free) != zone.free_pages:
+            raise KernelBug("check", f"zone {zone.name} counts {zone.free_pages} free pages, its lists hold {sum(free)}")
+        used = [p for p in range(zone.start_pfn, zone.end_pfn) if mem.block[p] & BLOCK_USED]
+        for pfn in used:
+            at, size = pfn - zone.start_pfn, 1 << (mem.block[pfn] & 15)
+            if any(free[at:at + size]):
+                raise KernelBug("check", f"allocated block {pfn} is partly free or overlaps another")
+            free[at:at + size] = b"\1" * size
+        lost = free.count(0) - sum(1 for p in range(zone.start_pfn, zone.end_pfn) if mem.block[p] in (BLOCK_RESERVED, BLOCK_HOLE))
+        if lost:
+            raise KernelBug("check", f"zone {zone.name}: {lost} frames are neither free, allocated nor reserved")
+
+
+def _make(given: Any, base: type[Any], name: str) -> Any:
+    part = given() if isinstance(given, type) else given
+    if not isinstance(part, base):
+        raise TypeError(f"{name}= takes a class derived from {base.__name__} (or an object of one), not {given!r}")
+    return part
+
+
+def _class_of(given: Any) -> Any:
+    return given if isinstance(given, type) else type(given)
+
+
+def _for_numa(given: type[PageAllocator] | PageAllocator) -> type[PageAllocator]:
+    base = _class_of(given)
+    if issubclass(base, _NumaAllocator):
+        return base  # type: ignore[no-any-return]
+    return type(f"Numa{base.__name__}", (_NumaAllocator, base), {})
+
+
+def boot(ram: int | str = "64M", **options: Any) -> Machine:
+    """Make a machine and switch it on; see :class:`Machine` for the options.
+
+    >>> m = boot(ram="64M")
+    >>> m.alloc_pages(GFP_KERNEL, order=3)
+    <Page 4296 (0x10c8000), Normal, allocated order 3, count 1>
+    """
+    size = parse_size(ram)
+    if not options.get("nodes") and options.get("e820") is None and size < 16 << 20:
+        raise ValueError(f"ram={ram!r}: vmlab.boot starts at 16 MiB; for less use Machine(ram=…).power_on()")
+    return Machine(ram, **options).power_on()
+
+
+__all__ += ["KernelHang", "check", "gfp_name"]

@@ -1,0 +1,1 @@
+"""What the kernel does: one module per kernel file, kernel names."""

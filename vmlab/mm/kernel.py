@@ -1,0 +1,186 @@
+"""The kernel's global variables, gathered in one object that every part shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..hw.e820 import E820Entry
+from .events import Listener
+from .gfp import PF_FREE_PAGES, PF_MEMALLOC, PF_MEMDIE
+from .mmzone import PgData, Zone
+from .page import MAX_OWNERS, MemMap
+
+if TYPE_CHECKING:
+    from .bootmem import BootmemAllocator
+    from .page_alloc import PageAllocator
+    from .page_init import ZoneSetup
+    from .reclaim import Reclaim
+
+
+class Stat:
+    """Counters of what happened since power-on."""
+
+    __slots__ = ("alloc", "fail", "free", "merge", "reclaim", "split", "wake_kswapd", "yield_")
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, 0)
+
+    def as_dict(self) -> dict[str, int]:
+        """Counter values by name."""
+        return {name.rstrip("_"): getattr(self, name) for name in self.__slots__}
+
+    def __getitem__(self, name: str) -> int:
+        values = self.as_dict()
+        if name not in values:
+            raise KeyError(f"no counter {name!r}; there are {', '.join(values)}")
+        return values[name]
+
+    def __repr__(self) -> str:
+        return "<Stat " + ", ".join(f"{k} {v}" for k, v in self.as_dict().items()) + ">"
+
+
+class Task:
+    """The fields of task_struct that page allocation looks at. kernel: include/linux/sched.h"""
+
+    __slots__ = ("allocation_order", "comm", "flags", "local_pages", "nr_local_pages", "pid")
+
+    def __init__(self, pid: int = 0, comm: str = "swapper") -> None:
+        self.pid = pid
+        self.comm = comm
+        self.flags = 0
+        self.local_pages: list[int] = []  # frames, list head first
+        self.nr_local_pages = 0
+        self.allocation_order = 0
+
+    def __repr__(self) -> str:
+        names = [n for n, bit in (("PF_MEMALLOC", PF_MEMALLOC), ("PF_MEMDIE", PF_MEMDIE), ("PF_FREE_PAGES", PF_FREE_PAGES)) if self.flags & bit]
+        return f"<Task {self.pid} {self.comm}{' ' + '|'.join(names) if names else ''}>"
+
+
+class BootConsumer(NamedTuple):
+    """Who took memory at boot: a name, physical start and size in bytes, and the stage that took it."""
+
+    name: str
+    start_pa: int
+    size: int
+    stage: str
+
+
+class Config(NamedTuple):
+    """Everything that decides a boot. Same Config, same operations: same bits.
+
+    Addresses and sizes are in bytes, ``highmem_pages`` (the ``highmem=`` boot parameter,
+    -1 when absent) and node sizes in pages.
+    """
+
+    e820: tuple[E820Entry, ...]
+    sanitize_e820: bool = True
+    kernel_end: int = 3102328  # physical address of _end
+    highmem_pages: int = -1
+    pse: bool = True
+    pae: bool = False
+    highmem: bool = True  # CONFIG_HIGHMEM
+    memfrac: str | None = None
+    sizeof_page: int = 48
+    nodes: tuple[tuple[int, int, int, int, int, int], ...] = ()  # start_pfn, dma, normal, high, reserved, hole
+    node_init_order: tuple[int, ...] = ()
+    numa: bool = False  # CONFIG_NUMA: start at the local node instead of round robin
+
+
+class Kernel:
+    """Global state and the parts that work on it. Machine adds what people call."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.mem = MemMap(0)
+        self.e820: list[E820Entry] = []
+        self.pgdats: list[PgData] = []  # by node id
+        self.pgdat_list: list[PgData] = []  # in the kernel's list order
+        self.ready_nodes: list[PgData] = []  # nodes whose zones were set up
+        self.next_pgdat: PgData | None = None  # round robin of _alloc_pages
+        self.numa_node_id = 0
+        self.zone_table: dict[int, Zone] = {}
+        self.current = Task()
+        self.stat = Stat()
+        self.owners: list[str] = [""]
+        self.boot_log: list[BootConsumer] = []
+        self.boot_stage = "off"
+        self.max_pfn = self.max_low_pfn = self.min_low_pfn = 0  # frames
+        self.highstart_pfn = self.highend_pfn = 0
+        self.totalram_pages = self.totalhigh_pages = self.num_physpages = self.reservedpages = 0
+        self.zone_balance_ratio = [128, 128, 128]
+        self._on_event: Listener | None = None
+        self.page_allocator: PageAllocator
+        self.bootmem: BootmemAllocator
+        self.zone_setup: ZoneSetup
+        self.reclaim: Reclaim
+
+    @property
+    def on_event(self) -> Listener | None:
+        """Called with each event, or None. kernel: none (our trace points)"""
+        return self._on_event
+
+    @on_event.setter
+    def on_event(self, listener: Listener | None) -> None:
+        if listener is not None and not callable(listener):
+            raise TypeError("on_event takes a function of one event, or None")
+        self._on_event = listener
+        for part in self.parts():
+            part.on_event = listener
+
+    def parts(self) -> list[Any]:
+        """The replaceable parts, in a fixed order."""
+        return [self.page_allocator, self.bootmem, self.zone_setup, self.reclaim]
+
+    def emit(self, *event: Any) -> None:
+        """Tell the listener, if there is one."""
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def for_each_zone(self) -> Iterator[Zone]:
+        """Every zone of every node, empty ones too. kernel: include/linux/mmzone.h:for_each_zone"""
+        for pgdat in self.pgdat_list:
+            yield from pgdat.node_zones
+
+    @property
+    def zones(self) -> list[Zone]:
+        """Zones that have pages, by node and then DMA, Normal, HighMem."""
+        return [z for pgdat in self.pgdats for z in pgdat.node_zones if z.size]
+
+    def owner_id(self, owner: str) -> int:
+        """Number of a label for pictures; a new label gets the next number. Raises ValueError past 250 labels."""
+        try:
+            return self.owners.index(owner)
+        except ValueError:
+            if len(self.owners) >= MAX_OWNERS:
+                raise ValueError(f"at most {MAX_OWNERS - 1} different owners can be told apart; reuse a label") from None
+            self.owners.append(owner)
+            return len(self.owners) - 1
+
+
+class Part:
+    """A replaceable part of the machine. Subclass one, pass the class to ``boot``.
+
+    ``state_names`` lists attributes of your own that a recording must save with each key frame.
+    """
+
+    state_names: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.on_event: Listener | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in vars(cls):
+            mangled = f"_{cls.__name__.lstrip('_')}__"
+            if name.startswith(mangled) and not name.endswith("__"):
+                plain = name.removeprefix(mangled)
+                if any(hasattr(base, plain) for base in cls.__bases__):
+                    raise TypeError(
+                        f"{cls.__name__}.__{plain}: Python renames methods that begin with two underscores, so the machine would never call it. "
+                        f"Name it {plain}.")
+
+    def attach(self, kernel: Kernel) -> None:
+        """Called once, before power-on, with the machine the part belongs to."""

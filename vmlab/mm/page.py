@@ -1,0 +1,159 @@
+"""``mem_map``: one row for each page frame, kept in columns, and the row as people read it.
+
+Columns are ``array``s and ``bytearray``s indexed by frame number: a copy of the whole map is
+a few memcpys, which is what makes stepping backwards cheap.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+from ..hw.layout import MAXMEM_PFN, PAGE_OFFSET, PAGE_SHIFT
+from .page_flags import PG_reserved, ZONE_SHIFT, flag_names
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
+    from .mmzone import PgData, Zone
+
+# What ``block`` says of a frame. The kernel does not keep this: it is for pictures and for people.
+BLOCK_FREE = 0x80  # | order: first frame of a free block
+BLOCK_USED = 0x40  # | order: first frame of an allocated block
+BLOCK_RESERVED = 0x20  # a frame nobody may allocate
+BLOCK_HOLE = 0x10  # no RAM here
+
+MAX_OWNERS = 251
+
+
+class MemMap:
+    """Columns of ``struct page``, and two of our own (``block``, ``owner``), *frames* long."""
+
+    __slots__ = ("block", "count", "flags", "frames", "index", "owner")
+
+    def __init__(self, frames: int) -> None:
+        self.frames = frames
+        self.flags = array("I", bytes(4 * frames))
+        self.count = array("i", bytes(4 * frames))
+        self.index = array("I", bytes(4 * frames))
+        self.block = bytearray([BLOCK_HOLE]) * frames
+        self.owner = bytearray(frames)
+
+    def copy(self) -> MemMap:
+        """An independent copy of every column."""
+        other = MemMap.__new__(MemMap)
+        other.frames = self.frames
+        other.flags = self.flags[:]
+        other.count = self.count[:]
+        other.index = self.index[:]
+        other.block = self.block[:]
+        other.owner = self.owner[:]
+        return other
+
+    def bytes_per_frame(self) -> int:
+        """Bytes of state kept for each frame."""
+        return self.flags.itemsize + self.count.itemsize + self.index.itemsize + 2
+
+
+class Page:
+    """One ``struct page`` as people read it: a frame number and the machine it belongs to."""
+
+    __slots__ = ("_kernel", "pfn")
+
+    def __init__(self, kernel: Kernel, pfn: int) -> None:
+        self._kernel = kernel
+        self.pfn = pfn
+
+    @property
+    def flags(self) -> int:
+        """The raw ``page->flags`` word, zone index in its top byte."""
+        return self._kernel.mem.flags[self.pfn]
+
+    @property
+    def flag_names(self) -> list[str]:
+        """Names of the PG_ bits that are set."""
+        return flag_names(self.flags)
+
+    @property
+    def count(self) -> int:
+        """Reference count; 0 when free."""
+        return self._kernel.mem.count[self.pfn]
+
+    @property
+    def zone(self) -> Zone | None:
+        """The zone the frame is in, or None for a hole between nodes. kernel: include/linux/mm.h:page_zone"""
+        zone = self._kernel.zone_table.get(self.flags >> ZONE_SHIFT)
+        return zone if zone is not None and zone.start_pfn <= self.pfn < zone.end_pfn else None
+
+    @property
+    def node(self) -> PgData | None:
+        """The node the frame is in."""
+        zone = self.zone
+        return zone.pgdat if zone else None
+
+    @property
+    def address(self) -> int:
+        """Physical address in bytes."""
+        return self.pfn << PAGE_SHIFT
+
+    @property
+    def virtual(self) -> int | None:
+        """Kernel virtual address, or None in high memory. kernel: include/linux/mm.h:page_address"""
+        zone = self.zone
+        if zone is None or zone.zone_num == 2 or self.pfn >= MAXMEM_PFN:
+            return None
+        return PAGE_OFFSET + self.address
+
+    @property
+    def head(self) -> int:
+        """First frame of the block this frame is part of (itself, when it stands alone)."""
+        block = self._kernel.mem.block
+        for order in range(10):
+            head = self.pfn - (self.pfn - self._base()) % (1 << order)
+            kind = block[head]
+            if kind & (BLOCK_FREE | BLOCK_USED) and head + (1 << (kind & 15)) > self.pfn:
+                return head
+        return self.pfn
+
+    def _base(self) -> int:
+        zone = self.zone
+        return zone.start_pfn if zone else 0
+
+    @property
+    def order(self) -> int:
+        """Order of the block this frame is part of; 0 for a reserved frame."""
+        kind = self._kernel.mem.block[self.head]
+        return kind & 15 if kind & (BLOCK_FREE | BLOCK_USED) else 0
+
+    @property
+    def state(self) -> str:
+        """``free``, ``allocated``, ``reserved`` or ``hole``."""
+        kind = self._kernel.mem.block[self.head]
+        if kind & BLOCK_FREE:
+            return "free"
+        if kind & BLOCK_USED:
+            return "allocated"
+        if self.zone is None or kind & BLOCK_HOLE:
+            return "hole"
+        return "reserved" if self.flags >> PG_reserved & 1 else "allocated"
+
+    @property
+    def owner(self) -> str:
+        """Who took the frame: a boot consumer, or the ``owner=`` of the allocation."""
+        owners, column = self._kernel.owners, self._kernel.mem.owner
+        return owners[column[self.head]] if self.state != "free" else ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Page) and other.pfn == self.pfn and other._kernel is self._kernel
+
+    def __hash__(self) -> int:
+        return hash((id(self._kernel), self.pfn))
+
+    def __repr__(self) -> str:
+        zone = self.zone
+        parts = [f"<Page {self.pfn} ({self.address:#x})", zone.name if zone else "no zone", f"{self.state} order {self.order}"]
+        parts.append(f"count {self.count}")
+        if self.flag_names:
+            parts.append("|".join(self.flag_names))
+        if self.owner:
+            parts.append(f"owner {self.owner}")
+        return ", ".join(parts) + ">"

@@ -1,0 +1,1 @@
+"""Recording, seeking, workloads, and replay of golden traces."""
