@@ -1,0 +1,1 @@
+"""The course: predictions, seeded problems, checks, the judge and its sandbox, the nbgrader bridge."""
