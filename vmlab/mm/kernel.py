@@ -24,8 +24,8 @@ class Stat:
     __slots__ = ("alloc", "fail", "free", "merge", "reclaim", "split", "wake_kswapd", "yield_")
 
     def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, 0)
+        self.alloc = self.free = self.split = self.merge = 0  # blocks; splits and merges are steps of one order
+        self.fail = self.wake_kswapd = self.reclaim = self.yield_ = 0
 
     def as_dict(self) -> dict[str, int]:
         """Counter values by name."""

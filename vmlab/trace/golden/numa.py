@@ -109,16 +109,22 @@ class NumaReplay:
         return self._counters()
 
     def _free(self, nid: int, pfn: int, order: int) -> None:
+        if self._on_node(nid, pfn):
+            self.machine.page_allocator.free_pages(pfn, order)
+
+    def _on_node(self, nid: int, pfn: int) -> bool:
+        """Whether node *nid* has the frame. A frame of a node whose set-up failed is recorded under node 0 (its node_id was
+        never set); freeing it there touched zeroed bytes past node 0's mem_map and changed nothing."""
+        if not 0 <= nid < len(self.machine.pgdats):
+            raise TraceError(f"there is no node {nid}")
         pgdat = self.machine.pgdats[nid]
-        if not 0 <= pfn < self.machine.mem.frames:
-            raise TraceError(f"node {nid} has no frame {pfn}")
-        del pgdat
-        self.machine.page_allocator.free_pages(pfn, order)
+        return pgdat.node_start_pfn <= pfn < pgdat.node_start_pfn + pgdat.node_size
 
     def _op_reclaim(self, line: Line, ret: int, *blocks: int) -> Line:
         if len(blocks) % 3:
             raise TraceError("reclaim takes a number and triples (node, frame, order)")
-        self.reclaim.queue(ret, [(blocks[i + 1], blocks[i + 2]) for i in range(0, len(blocks), 3)])
+        triples = [blocks[i:i + 3] for i in range(0, len(blocks), 3)]
+        self.reclaim.queue(ret, [(pfn, order) for nid, pfn, order in triples if self._on_node(nid, pfn)])
         return {}
 
     def _op_cpu(self, line: Line, nid: int) -> Line:
