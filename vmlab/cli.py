@@ -65,6 +65,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _run(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Run the subcommand that was parsed; `rest` is what only `lab` and `grade` understand."""
+    if options.command == "lab":
+        return _entry("vmlab.tools.lab", "main")(rest)
+    if options.command == "grade":
+        return _entry("vmlab.course.grade", "main")(rest)
+    if options.command == "verify":
+        return _entry("vmlab.trace.golden", "main")(options.files)
+    print(f"vmlab {version()} on Python {platform.python_version()}")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand.
 
@@ -74,18 +86,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    options, rest = _parser().parse_known_args(argv)
+    parser = _parser()
+    options, rest = parser.parse_known_args(argv)
     if rest and options.command not in ("lab", "grade"):
-        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        if options.command == "lab":
-            return _entry("vmlab.tools.lab", "main")(rest)
-        if options.command == "grade":
-            return _entry("vmlab.course.grade", "main")(rest)
-        if options.command == "verify":
-            return _entry("vmlab.trace.golden", "main")(options.files)
-        print(f"vmlab {version()} on Python {platform.python_version()}")
-        return 0
+        status = _run(options, rest)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
