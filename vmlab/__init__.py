@@ -29,12 +29,16 @@ from .mm.page import Page
 from .mm.page_alloc import PageAllocator
 from .mm.page_init import ZoneSetup
 from .mm.reclaim import Reclaim, ScriptedReclaim
+from .trace.compare import Diff, compare
+from .trace.recording import Tape, record
+from .trace.tapefile import load_recording
+from .trace.workload import WORKLOADS, workload
 
 __version__ = "0.1.0"
 
 __all__ = [
     "EVENTS", "GFP_ATOMIC", "GFP_DMA", "GFP_HIGHUSER", "GFP_KERNEL", "GFP_NOFS", "GFP_NOIO", "GFP_USER",
-    "PF_FREE_PAGES", "PF_MEMALLOC", "PF_MEMDIE",
-    "BootmemAllocator", "KernelBug", "KernelHang", "Machine", "Page", "PageAllocator", "RecordingError", "Reclaim", "ScriptedReclaim",
-    "TraceError", "VmlabError", "ZoneSetup", "boot", "describe", "gfp_name",
+    "PF_FREE_PAGES", "PF_MEMALLOC", "PF_MEMDIE", "WORKLOADS",
+    "BootmemAllocator", "Diff", "KernelBug", "KernelHang", "Machine", "Page", "PageAllocator", "RecordingError", "Reclaim", "ScriptedReclaim", "Tape",
+    "TraceError", "VmlabError", "ZoneSetup", "boot", "compare", "describe", "gfp_name", "load_recording", "record", "workload",
 ]

@@ -16,13 +16,14 @@ from .mm.mmzone import MAX_ORDER, PgData, Zone
 from .mm.page import BLOCK_FREE, BLOCK_HOLE, BLOCK_RESERVED, BLOCK_USED, MemMap, Page
 from .mm.page_alloc import PageAllocator
 from .mm.page_init import ZoneSetup, free_boot_pages
-from .mm.reclaim import Reclaim
+from .mm.reclaim import Reclaim, ScriptedReclaim
 from .mm.state import State, capture, restore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from .trace.recording import Tape
+    from .trace.workload import RunResult, Step
 
 __all__ = ["Machine", "boot"]
 
@@ -277,6 +278,29 @@ class Machine(Kernel):
         for zone in self.for_each_zone():
             zone.need_balance = 0
 
+    def queue_reclaim(self, ret: int, frees: Sequence[tuple[int, int]] = ()) -> None:
+        """Plan what the next direct reclaim does: free these (frame, order) blocks and return *ret*.
+
+        The machine must have been booted with ``reclaim=ScriptedReclaim``.
+        """
+        if not isinstance(self.reclaim, ScriptedReclaim):
+            raise ValueError("plans need a machine booted with reclaim=vmlab.ScriptedReclaim")
+        blocks = [(int(pfn), int(order)) for pfn, order in frees]
+        for pfn, order in blocks:
+            if not 0 <= pfn < self.mem.frames or not 0 <= order < MAX_ORDER:
+                raise ValueError(f"({pfn}, {order}) is no (frame, order) of this machine")
+        if self.tape is not None:
+            self.tape.begin("queue_reclaim", (int(ret), blocks))
+        self.reclaim.queue(int(ret), blocks)
+
+    def set_cpu_node(self, nid: int) -> None:
+        """Run on a processor of node *nid*: what numa_node_id() says. kernel: include/asm/mmzone.h:numa_node_id"""
+        if not 0 <= nid < len(self.pgdats):
+            raise ValueError(f"node {nid}: this machine has nodes 0 to {len(self.pgdats) - 1}")
+        if self.tape is not None:
+            self.tape.begin("set_cpu_node", (nid,))
+        self.numa_node_id = nid
+
     # -- looking ------------------------------------------------------------------------------
 
     def page(self, pfn: int) -> Page:
@@ -359,6 +383,18 @@ class Machine(Kernel):
         other = self.twin()
         restore(other, capture(self))
         return other
+
+    def record(self) -> Tape:
+        """Record what happens from here on: ``with m.record() as tape: …``, or keep the tape and stop() it."""
+        from .trace.recording import Tape
+
+        return Tape(self)
+
+    def run(self, workload: Iterable[Step], n: int | None = None, on_step: Callable[[int, Step, Page | None], None] | None = None) -> RunResult:
+        """Carry out a workload (see vmlab.workload), at most *n* steps of it."""
+        from .trace.workload import run
+
+        return run(self, workload, n, on_step)
 
     def check(self) -> None:
         """Check every invariant of the buddy allocator; raises KernelBug naming the first that fails."""

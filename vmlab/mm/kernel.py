@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..hw.e820 import E820Entry
-from .events import Listener
+from .events import Event, Listener
 from .gfp import PF_FREE_PAGES, PF_MEMALLOC, PF_MEMDIE
 from .mmzone import PgData, Zone
 from .page import MAX_OWNERS, MemMap
@@ -111,7 +111,9 @@ class Kernel:
         self.highstart_pfn = self.highend_pfn = 0
         self.totalram_pages = self.totalhigh_pages = self.num_physpages = self.reservedpages = 0
         self.zone_balance_ratio = [128, 128, 128]
-        self._on_event: Listener | None = None
+        self._listener: Listener | None = None
+        self._recorder: Listener | None = None  # a tape's
+        self._on_event: Listener | None = None  # what is really called
         self.page_allocator: PageAllocator
         self.bootmem: BootmemAllocator
         self.zone_setup: ZoneSetup
@@ -120,15 +122,30 @@ class Kernel:
     @property
     def on_event(self) -> Listener | None:
         """Called with each event, or None. kernel: none (our trace points)"""
-        return self._on_event
+        return self._listener
 
     @on_event.setter
     def on_event(self, listener: Listener | None) -> None:
         if listener is not None and not callable(listener):
             raise TypeError("on_event takes a function of one event, or None")
-        self._on_event = listener
+        self._listener = listener
+        self.wire()
+
+    def wire(self) -> None:
+        """Give every part the function to call with events: the listener, the recorder, both or none."""
+        mine, recorder = self._listener, self._recorder
+        if mine is not None and recorder is not None:
+            record = recorder
+
+            def both(event: Event) -> None:
+                record(event)
+                mine(event)
+
+            self._on_event = both
+        else:
+            self._on_event = recorder if mine is None else mine
         for part in self.parts():
-            part.on_event = listener
+            part.on_event = self._on_event
 
     def parts(self) -> list[Any]:
         """The replaceable parts, in a fixed order."""
