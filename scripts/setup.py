@@ -49,9 +49,15 @@ def fingerprint(requirements: pathlib.Path) -> str:
     return digest.hexdigest()
 
 
+def works(venv: pathlib.Path) -> bool:
+    """True if the environment's Python runs: it does not where the environment was moved or its Python upgraded away."""
+    python = in_venv(venv, "python")
+    return python.exists() and run(python, "-c", "")
+
+
 def make_venv(venv: pathlib.Path, uv: str | None) -> bool:
     """Make an empty environment, replacing a broken one."""
-    if in_venv(venv, "python").exists() and run(in_venv(venv, "python"), "-c", ""):
+    if works(venv):
         return True
     if venv.exists():
         say(f"{venv} is broken (moved, or its Python is gone): making it anew")
@@ -109,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
 
     # The developer's list contains the reader's, so its stamp serves both.
     for done, pinned in ((stamp, requirements), (stamp_dev, ROOT / "requirements-dev.txt")):
-        if not (options.dev and done is stamp) and done.exists() and done.read_text() == fingerprint(pinned):
+        if not (options.dev and done is stamp) and done.exists() and done.read_text() == fingerprint(pinned) and works(venv):
             return 0
 
     began = time.monotonic()
