@@ -54,7 +54,8 @@ class Machine(Kernel):
     pse: the processor has 4 MiB pages. memfrac: divisors for the watermarks, "128,128,128".
     nodes: for a NUMA machine, (start_pfn, dma, normal, high, reserved, hole) per node, in pages.
     numa: start at the local node instead of round robin. page_allocator, bootmem, zone_setup, reclaim:
-    your own class (or object) for a part. on_event: a function called with every step.
+    your own class (or object) for a part. on_event: a function called with every step. mem: columns to
+    use instead of new ones (for copies).
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Machine(Kernel):
         zone_setup: type[ZoneSetup] | ZoneSetup = ZoneSetup,
         reclaim: type[Reclaim] | Reclaim = Reclaim,
         on_event: Listener | None = None,
+        mem: MemMap | None = None,
     ) -> None:
         if e820 is None:
             entries = pc_map(ram)
@@ -101,7 +103,7 @@ class Machine(Kernel):
         self.reclaim = _make(reclaim, Reclaim, "reclaim")
         self.tape: Tape | None = None
         self.pgdats = [PgData(i) for i in range(max(1, len(self.config.nodes)))]
-        self.mem = MemMap(self._frames())
+        self.mem = MemMap(self._frames()) if mem is None else mem
         for part in self.parts():
             part.attach(self)
         self.on_event = on_event
@@ -119,11 +121,16 @@ class Machine(Kernel):
     # -- boot ---------------------------------------------------------------------------------
 
     def power_on(self) -> Machine:
-        """Boot: firmware map → boot memory → zones → buddy allocator. Returns self. kernel: init/main.c:start_kernel"""
-        if self.boot_stage != "off":
-            raise ValueError("this machine is on already; make a new one with vmlab.boot()")
+        """Boot: firmware map → boot memory → zones → buddy allocator. Returns self.
+
+        A machine that stands in the middle of its boot (a branch of a recorded one) goes on from there.
+        kernel: init/main.c:start_kernel
+        """
         stages = ["boot_nodes"] if self.config.nodes else ["setup_memory_region", "setup_memory", "paging_init", "register_memory", "mem_init"]
-        for stage in stages:
+        if self.boot_stage == stages[-1]:
+            raise ValueError("this machine is on already; make a new one with vmlab.boot()")
+        done = stages.index(self.boot_stage) + 1 if self.boot_stage in stages else 0
+        for stage in stages[done:]:
             self.boot_step(stage)
         return self
 
@@ -368,20 +375,20 @@ class Machine(Kernel):
         """
         restore(self, state)
 
-    def twin(self) -> Machine:
-        """A machine of the same configuration and parts, switched off."""
+    def twin(self, mem: MemMap | None = None) -> Machine:
+        """A machine of the same configuration and parts, switched off (on the columns *mem*, if given)."""
         other = Machine.__new__(Machine)
         c = self.config
         Machine.__init__(
             other, e820=c.e820, sanitize_e820=c.sanitize_e820, highmem_pages=c.highmem_pages, kernel_end=c.kernel_end, pse=c.pse, pae=c.pae,
             highmem=c.highmem, memfrac=c.memfrac, sizeof_page=c.sizeof_page, nodes=c.nodes, node_init_order=c.node_init_order, numa=c.numa,
-            **dict(zip(("page_allocator", "bootmem", "zone_setup", "reclaim"), (_class_of(p) for p in self._part_classes), strict=True)))
+            mem=mem, **dict(zip(("page_allocator", "bootmem", "zone_setup", "reclaim"), (_class_of(p) for p in self._part_classes), strict=True)))
         return other
 
     def copy(self) -> Machine:
         """An independent machine in the same state; its own listener and tape are off."""
-        other = self.twin()
-        restore(other, capture(self))
+        other = self.twin(self.mem.copy())
+        restore(other, capture(self, columns=False))
         return other
 
     def record(self) -> Tape:

@@ -40,7 +40,7 @@ class MemMap:
 
     def copy(self) -> MemMap:
         """An independent copy of every column."""
-        other = MemMap.__new__(MemMap)
+        other = MemMap.__new__(MemMap)  # no use filling columns that are replaced at once
         other.frames = self.frames
         other.flags = self.flags[:]
         other.count = self.count[:]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from .kernel import BootConsumer, Kernel
 from .mmzone import MAX_ORDER, FreeArea, PgData
 
-_COLUMNS = ("flags", "count", "index", "block", "owner")
+COLUMNS = ("flags", "count", "index", "block", "owner")
 _ZONE = ("size", "realsize", "start_pfn", "end_pfn", "zone_start_mapnr", "free_pages", "pages_min", "pages_low", "pages_high", "need_balance",
          "wait_table_size", "wait_table_shift", "wait_table_pa")
 _NODE = ("node_id", "nr_zones", "node_size", "node_start_pfn", "node_mem_map_pa", "node_start_mapnr", "valid_addr_bitmap_pa")
@@ -35,11 +35,12 @@ class State(NamedTuple):
         return sum(len(b) for b in self.blobs.values())
 
 
-def capture(kernel: Kernel) -> State:
-    """Everything that decides what *kernel* does next."""
-    blobs: dict[str, bytes] = {name: getattr(kernel.mem, name).tobytes() for name in _COLUMNS[:3]}
-    blobs["block"] = bytes(kernel.mem.block)
-    blobs["owner"] = bytes(kernel.mem.owner)
+def capture(kernel: Kernel, *, columns: bool = True) -> State:
+    """Everything that decides what *kernel* does next; without the page columns if so asked."""
+    blobs: dict[str, bytes] = {}
+    if columns:
+        for name in COLUMNS:
+            blobs[name] = bytes(memoryview(getattr(kernel.mem, name)).cast("B"))
     nodes = []
     for pgdat in kernel.pgdats:
         zones = []
@@ -87,8 +88,9 @@ def restore(kernel: Kernel, state: State) -> None:
     mem = kernel.mem
     if mem.frames != plain["frames"]:
         raise ValueError(f"that state is of a machine with {plain['frames']} frames; this one has {mem.frames}")
-    for name in _COLUMNS:
-        memoryview(getattr(mem, name)).cast("B")[:] = blobs[name]  # in place, whatever the item size
+    for name in COLUMNS:
+        if name in blobs:
+            memoryview(getattr(mem, name)).cast("B")[:] = blobs[name]  # in place, whatever the item size
     by_id = {p.nid: p for p in kernel.pgdats}
     kernel.pgdats[:] = [by_id.get(node["id"]) or PgData(node["id"]) for node in plain["nodes"]]
     zones = {z.index: z for p in kernel.pgdats for z in p.node_zones}

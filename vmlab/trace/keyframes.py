@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import NamedTuple
 
-from ..mm.state import State
+from ..mm.kernel import Kernel
+from ..mm.state import COLUMNS, State, capture
 
 _CHUNK = 1 << 14  # bytes
 
@@ -30,31 +31,28 @@ class KeyFrames:
         self.max_bytes = max_bytes
         self.nbytes = 0
         self._keys: list[_Key] = []
-        self._next = 0
 
-    def due(self, events: int) -> bool:
-        """Whether it is time for another key frame."""
-        return events >= self._next
-
-    def add(self, op: int, event: int, state: State) -> None:
-        """Keep *state*, which is the one right before operation number *op*."""
+    def add(self, op: int, event: int, kernel: Kernel) -> int:
+        """Keep the state of *kernel*, which stands before operation number *op*. Returns the event at which the next one is due."""
         before = self._keys[-1].blobs if self._keys else {}
-        blobs = {name: self._share(blob, before.get(name)) for name, blob in state.blobs.items()}
+        state = capture(kernel, columns=False)
+        blobs = {name: self._share(memoryview(blob), before.get(name)) for name, blob in state.blobs.items()}
+        for name in COLUMNS:
+            blobs[name] = self._share(memoryview(getattr(kernel.mem, name)).cast("B"), before.get(name))
         self._keys.append(_Key(op, event, blobs, state.plain))
-        self._next = event + self.interval
         if self.nbytes > self.max_bytes and len(self._keys) > 2:
             self._thin()
+        return event + self.interval
 
-    def _share(self, blob: bytes, before: Chunks | None) -> Chunks:
+    def _share(self, view: memoryview, before: Chunks | None) -> Chunks:
         old = before or []
-        view = memoryview(blob)
         chunks: Chunks = []
-        for i, at in enumerate(range(0, len(blob), _CHUNK)):
-            piece = view[at:at + _CHUNK]
+        for i, at in enumerate(range(0, len(view), _CHUNK)):
+            piece = bytes(view[at:at + _CHUNK])  # bytes compare by memcmp, views item by item
             if i < len(old) and piece == old[i]:
                 chunks.append(old[i])
             else:
-                chunks.append(piece.tobytes())
+                chunks.append(piece)
                 self.nbytes += len(piece)
         return chunks
 
@@ -68,14 +66,13 @@ class KeyFrames:
                     seen[id(chunk)] = len(chunk)
         self.nbytes = sum(seen.values())
 
-    def before(self, op: int) -> tuple[int, State | None]:
-        """Operation number of the last key frame at or before *op* (its state comes from :meth:`state`)."""
-        at = bisect_right([k.op for k in self._keys], op) - 1
-        return self._keys[at].op, None
+    def before(self, op: int) -> int:
+        """Operation number of the last key frame at or before *op*."""
+        return self._keys[bisect_right(self._keys, op, key=lambda k: k.op) - 1].op
 
     def state(self, op: int) -> State:
         """The state of the key frame taken before operation *op*."""
-        key = self._keys[bisect_right([k.op for k in self._keys], op) - 1]
+        key = self._keys[bisect_right(self._keys, op, key=lambda k: k.op) - 1]
         return State({name: b"".join(chunks) for name, chunks in key.blobs.items()}, dict(key.plain))
 
     def __len__(self) -> int:

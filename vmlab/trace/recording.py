@@ -24,7 +24,7 @@ from .keyframes import KeyFrames
 
 __all__ = ["Op", "Tape", "record"]
 
-KEY_INTERVAL = 1 << 15  # events between key frames at first
+KEY_INTERVAL = 1 << 16  # events between key frames at first
 MAX_BYTES = 192 << 20  # of key frames; past that every second one is dropped
 _NEAR = 4  # states kept near the last seeks
 
@@ -71,7 +71,7 @@ class Tape:
         self._events = 0
         self._fresh: list[Event] = []
         self._keys = KeyFrames(key_interval, max_bytes)
-        self._keys.add(0, 0, capture(machine))
+        self._next_key = self._keys.add(0, 0, machine)
         self._replica: Machine | None = None
         self._replica_op = 0  # the replica stands before this operation; -1 when inside one
         self._near: OrderedDict[int, State] = OrderedDict()
@@ -112,13 +112,13 @@ class Tape:
     def begin(self, name: str, args: tuple[Any, ...]) -> None:
         """The machine calls this at the start of each operation."""
         fresh = self._fresh
-        self._events += len(fresh)
+        events = self._events = self._events + len(fresh)
         fresh.clear()
-        if self._keys.due(self._events):
-            self._keys.add(len(self._names), self._events, capture(self.live))
+        if events >= self._next_key:
+            self._next_key = self._keys.add(len(self._names), events, self.live)
         self._names.append(name)
         self._args.append(args)
-        self._first.append(self._events)
+        self._first.append(events)
 
     def _count(self) -> None:
         self._events += len(self._fresh)
@@ -253,7 +253,8 @@ class Tape:
     def _to_op(self, k: int) -> None:
         """Put the replica right before operation *k*."""
         machine = self._machine()
-        key_op, state = self._keys.before(k)
+        key_op = self._keys.before(k)
+        state: State | None = None
         for near in self._near:
             if key_op < near <= k:
                 key_op, state = near, self._near[near]
