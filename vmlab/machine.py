@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .errors import KernelBug, KernelHang
 from .hw.e820 import E820Entry, parse_size, pc_map
 from .hw.layout import MAX_NONPAE_PFN, PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE, pfn_down, pfn_up
 from .mm import init, numa, setup
 from .mm.bootmem import BootmemAllocator
+from .mm.check import check
 from .mm.events import Listener
-from .mm.gfp import GFP_KERNEL, PF_FREE_PAGES, PF_MEMALLOC, PF_MEMDIE, gfp_name
+from .mm.gfp import GFP_KERNEL, PF_FREE_PAGES, PF_MEMALLOC, PF_MEMDIE
 from .mm.kernel import Config, Kernel
 from .mm.mmzone import MAX_ORDER, PgData, Zone
-from .mm.page import BLOCK_FREE, BLOCK_HOLE, BLOCK_RESERVED, BLOCK_USED, MemMap, Page
+from .mm.page import BLOCK_HOLE, BLOCK_USED, MemMap, Page
 from .mm.page_alloc import PageAllocator
 from .mm.page_init import ZoneSetup, free_boot_pages
 from .mm.reclaim import Reclaim, ScriptedReclaim
@@ -41,7 +41,7 @@ def _node(spec: Sequence[int]) -> tuple[int, int, int, int, int, int]:
     values = tuple(int(v) for v in spec) + (0,) * (6 - len(spec))
     if len(values) != 6 or min(values) < 0:
         raise ValueError(f"a node is (start_pfn, dma, normal[, high, reserved, hole]) in pages, not {tuple(spec)!r}")
-    return values  # type: ignore[return-value]
+    return values
 
 
 class Machine(Kernel):
@@ -91,9 +91,22 @@ class Machine(Kernel):
                 raise ValueError("an e820 range is (address, size, type): bytes, bytes, 1 for RAM; none may be negative")
         if not 1 << 20 < kernel_end < 64 << 20:
             raise ValueError(f"kernel_end={kernel_end}: the kernel image ends between 1 MiB and 64 MiB")
-        super().__init__(Config(
-            tuple(entries), sanitize_e820, kernel_end, highmem_pages, pse, pae, highmem, memfrac, sizeof_page,
-            tuple(_node(n) for n in nodes), tuple(node_init_order) or tuple(range(len(nodes))), numa))
+        super().__init__(
+            Config(
+                tuple(entries),
+                sanitize_e820,
+                kernel_end,
+                highmem_pages,
+                pse,
+                pae,
+                highmem,
+                memfrac,
+                sizeof_page,
+                tuple(_node(n) for n in nodes),
+                tuple(node_init_order) or tuple(range(len(nodes))),
+                numa,
+            )
+        )
         if nodes:
             page_allocator = _for_numa(page_allocator)
         self._part_classes = (page_allocator, bootmem, zone_setup, reclaim)
@@ -126,7 +139,9 @@ class Machine(Kernel):
         A machine that stands in the middle of its boot (a branch of a recorded one) goes on from there.
         kernel: init/main.c:start_kernel
         """
-        stages = ["boot_nodes"] if self.config.nodes else ["setup_memory_region", "setup_memory", "paging_init", "register_memory", "mem_init"]
+        stages = (
+            ["boot_nodes"] if self.config.nodes else ["setup_memory_region", "setup_memory", "paging_init", "register_memory", "mem_init"]
+        )
         if self.boot_stage == stages[-1]:
             raise ValueError("this machine is on already; make a new one with vmlab.boot()")
         done = stages.index(self.boot_stage) + 1 if self.boot_stage in stages else 0
@@ -135,7 +150,10 @@ class Machine(Kernel):
         return self
 
     def boot_step(self, stage: str) -> None:
-        """Run one stage of the boot: setup_memory_region, setup_memory, paging_init, register_memory, mem_init (in this order), or boot_nodes."""
+        """Run one stage of the boot.
+
+        In this order: setup_memory_region, setup_memory, paging_init, register_memory, mem_init. A NUMA machine has only boot_nodes.
+        """
         if self.tape is not None:
             self.tape.begin("boot_step", (stage,))
         self.emit("boot_stage", stage)
@@ -174,7 +192,10 @@ class Machine(Kernel):
         self.zone_setup.free_area_init_node(pgdat, [dma, normal, high], start, holes)
 
     def retire_node(self, nid: int) -> int:
-        """Hand node *nid*'s boot memory to its buddy lists, then its high memory from the top down. Returns the pages freed from boot memory."""
+        """Hand node *nid*'s boot memory to its buddy lists, then its high memory from the top down.
+
+        Returns the pages freed from boot memory.
+        """
         pgdat = self.pgdats[nid]
         freed = self.bootmem.free_all_bootmem_core(pgdat)
         high = pgdat.node_zones[2]
@@ -349,8 +370,12 @@ class Machine(Kernel):
         kb = PAGE_SIZE >> 10
         free, high_free = self.nr_free_pages(), self.nr_free_highpages()
         rows = [
-            ("MemTotal", self.totalram_pages), ("MemFree", free), ("HighTotal", self.totalhigh_pages), ("HighFree", high_free),
-            ("LowTotal", self.totalram_pages - self.totalhigh_pages), ("LowFree", free - high_free),
+            ("MemTotal", self.totalram_pages),
+            ("MemFree", free),
+            ("HighTotal", self.totalhigh_pages),
+            ("HighFree", high_free),
+            ("LowTotal", self.totalram_pages - self.totalhigh_pages),
+            ("LowFree", free - high_free),
         ]
         return "\n".join(f"{name + ':':<11}{pages * kb:>10d} kB" for name, pages in rows)
 
@@ -360,7 +385,8 @@ class Machine(Kernel):
     def __repr__(self) -> str:
         if self.boot_stage == "off":
             return f"<Machine {self.mem.frames * 4 // 1024} MiB, off>"
-        return f"<Machine {self.mem.frames * 4 // 1024} MiB, {len(self.pgdats)} node(s), {self.nr_free_pages()} of {self.totalram_pages} pages free>"
+        size = f"{self.mem.frames * 4 // 1024} MiB, {len(self.pgdats)} node{'s' if len(self.pgdats) > 1 else ''}"
+        return f"<Machine {size}, {self.nr_free_pages()} of {self.totalram_pages} pages free>"
 
     # -- time ---------------------------------------------------------------------------------
 
@@ -380,9 +406,22 @@ class Machine(Kernel):
         other = Machine.__new__(Machine)
         c = self.config
         Machine.__init__(
-            other, e820=c.e820, sanitize_e820=c.sanitize_e820, highmem_pages=c.highmem_pages, kernel_end=c.kernel_end, pse=c.pse, pae=c.pae,
-            highmem=c.highmem, memfrac=c.memfrac, sizeof_page=c.sizeof_page, nodes=c.nodes, node_init_order=c.node_init_order, numa=c.numa,
-            mem=mem, **dict(zip(("page_allocator", "bootmem", "zone_setup", "reclaim"), (_class_of(p) for p in self._part_classes), strict=True)))
+            other,
+            e820=c.e820,
+            sanitize_e820=c.sanitize_e820,
+            highmem_pages=c.highmem_pages,
+            kernel_end=c.kernel_end,
+            pse=c.pse,
+            pae=c.pae,
+            highmem=c.highmem,
+            memfrac=c.memfrac,
+            sizeof_page=c.sizeof_page,
+            nodes=c.nodes,
+            node_init_order=c.node_init_order,
+            numa=c.numa,
+            mem=mem,
+            **dict(zip(("page_allocator", "bootmem", "zone_setup", "reclaim"), (_class_of(p) for p in self._part_classes), strict=True)),
+        )
         return other
 
     def copy(self) -> Machine:
@@ -397,7 +436,9 @@ class Machine(Kernel):
 
         return Tape(self)
 
-    def run(self, workload: Iterable[Step], n: int | None = None, on_step: Callable[[int, Step, Page | None], None] | None = None) -> RunResult:
+    def run(
+        self, workload: Iterable[Step], n: int | None = None, on_step: Callable[[int, Step, Page | None], None] | None = None
+    ) -> RunResult:
         """Carry out a workload (see vmlab.workload), at most *n* steps of it."""
         from .trace.workload import run
 
@@ -409,45 +450,6 @@ class Machine(Kernel):
 
 
 _READY = ("mem_init", "boot_nodes")
-
-
-def check(machine: Machine) -> None:
-    """No frame lost or listed twice, counts equal lists, pair bits tell the truth, buddies merged."""
-    mem = machine.mem
-    for zone in machine.zones:
-        free = bytearray(zone.size)
-        for order, area in enumerate(zone.free_area):
-            size = 1 << order
-            for pfn in area.free_list:
-                at = pfn - zone.start_pfn
-                if at < 0 or at + size > zone.size or at % size:
-                    raise KernelBug("check", f"order-{order} block {pfn} is not inside zone {zone.name} or not aligned")
-                if any(free[at:at + size]):
-                    raise KernelBug("check", f"order-{order} block {pfn} overlaps another free block")
-                free[at:at + size] = b"\1" * size
-                if mem.block[pfn] != BLOCK_FREE | order:
-                    raise KernelBug("check", f"block column of {pfn} is {mem.block[pfn]:#x}, not free order {order}")
-            for pfn in area.free_list if order < MAX_ORDER - 1 else ():
-                at = pfn - zone.start_pfn
-                pair = at >> (order + 1)
-                both = zone.start_pfn + (at ^ size) in area.free_list
-                if both:
-                    raise KernelBug("check", f"{pfn} and its buddy are both free at order {order} and were not merged")
-                if area.map[pair] != 1:
-                    raise KernelBug("check", f"pair bit {pair} of order {order} is 0, but only {pfn} of the pair is free")
-            if area.map and sum(area.map) != len(area.free_list):
-                raise KernelBug("check", f"{sum(area.map)} pair bits of order {order} are set, but {len(area.free_list)} blocks are free")
-        if sum(free) != zone.free_pages:
-            raise KernelBug("check", f"zone {zone.name} counts {zone.free_pages} free pages, its lists hold {sum(free)}")
-        used = [p for p in range(zone.start_pfn, zone.end_pfn) if mem.block[p] & BLOCK_USED]
-        for pfn in used:
-            at, size = pfn - zone.start_pfn, 1 << (mem.block[pfn] & 15)
-            if any(free[at:at + size]):
-                raise KernelBug("check", f"allocated block {pfn} is partly free or overlaps another")
-            free[at:at + size] = b"\1" * size
-        lost = free.count(0) - sum(1 for p in range(zone.start_pfn, zone.end_pfn) if mem.block[p] in (BLOCK_RESERVED, BLOCK_HOLE))
-        if lost:
-            raise KernelBug("check", f"zone {zone.name}: {lost} frames are neither free, allocated nor reserved")
 
 
 def _make(given: Any, base: type[Any], name: str) -> Any:
@@ -479,6 +481,3 @@ def boot(ram: int | str = "64M", **options: Any) -> Machine:
     if not options.get("nodes") and options.get("e820") is None and size < 16 << 20:
         raise ValueError(f"ram={ram!r}: vmlab.boot starts at 16 MiB; for less use Machine(ram=…).power_on()")
     return Machine(ram, **options).power_on()
-
-
-__all__ += ["KernelHang", "check", "gfp_name"]

@@ -1,8 +1,8 @@
 """i386 constants: every tunable number of the address layout on one page.
 
-    virtual   0x00000000 ........ 0xC0000000 ................ 0xF8000000 ..... 0xFE000000 ... 0xFFFFFFFF
-              user (3 GiB)        direct map of low memory    vmalloc          pkmap, fixmap
-    physical                      0 ......................... 896 MiB | above: high memory
+virtual   0x00000000 ........ 0xC0000000 ................ 0xF8000000 ..... 0xFE000000 ... 0xFFFFFFFF
+          user (3 GiB)        direct map of low memory    vmalloc          pkmap, fixmap
+physical                      0 ......................... 896 MiB | above: high memory
 """
 
 from __future__ import annotations

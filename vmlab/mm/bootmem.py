@@ -124,7 +124,9 @@ class BootmemAllocator(Part):
         if start < 0 and preferred:
             start = self._scan(bitmap, offset, eidx, areasize, incr)
             if start < 0 and offset:
-                raise KernelHang("__alloc_bootmem_core", f"nothing fits, and the node's start is not aligned to {align:#x}: the scan restarts for ever")
+                raise KernelHang(
+                    "__alloc_bootmem_core", f"nothing fits, and the node's start is not aligned to {align:#x}: the scan restarts for ever"
+                )
         if start < 0:
             return None
 
@@ -148,7 +150,7 @@ class BootmemAllocator(Part):
             bdata.last_offset = size & _OFFSET
             address = start * PAGE_SIZE + boot_start & M32
             merged = 0
-        bitmap[start:start + areasize] = b"\1" * areasize
+        bitmap[start : start + areasize] = b"\1" * areasize
         if self.on_event is not None:
             self.on_event(("bootmem_alloc", self._node(bdata), address, size, align, goal, merged))
         return address

@@ -89,7 +89,8 @@ def mem_init(kernel: Kernel) -> None:
     kernel.totalram_pages += kernel.bootmem.free_all_bootmem_core(kernel.pgdats[0])
     flags = kernel.mem.flags
     kernel.reservedpages = sum(
-        1 for start, end in ram_frames(kernel, 0, kernel.max_low_pfn) for word in flags[start:end] if word & RESERVED)
+        1 for start, end in ram_frames(kernel, 0, kernel.max_low_pfn) for word in flags[start:end] if word & RESERVED
+    )
     for start, end in reversed(ram_frames(kernel, kernel.highstart_pfn, kernel.highend_pfn)):
         kernel.totalhigh_pages += free_boot_pages(kernel, start, end, descending=True, highmem=True)
     kernel.totalram_pages += kernel.totalhigh_pages

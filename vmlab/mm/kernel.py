@@ -55,7 +55,9 @@ class Task:
         self.allocation_order = 0
 
     def __repr__(self) -> str:
-        names = [n for n, bit in (("PF_MEMALLOC", PF_MEMALLOC), ("PF_MEMDIE", PF_MEMDIE), ("PF_FREE_PAGES", PF_FREE_PAGES)) if self.flags & bit]
+        names = [
+            n for n, bit in (("PF_MEMALLOC", PF_MEMALLOC), ("PF_MEMDIE", PF_MEMDIE), ("PF_FREE_PAGES", PF_FREE_PAGES)) if self.flags & bit
+        ]
         return f"<Task {self.pid} {self.comm}{' ' + '|'.join(names) if names else ''}>"
 
 
@@ -196,8 +198,9 @@ class Part:
                 plain = name.removeprefix(mangled)
                 if any(hasattr(base, plain) for base in cls.__bases__):
                     raise TypeError(
-                        f"{cls.__name__}.__{plain}: Python renames methods that begin with two underscores, so the machine would never call it. "
-                        f"Name it {plain}.")
+                        f"{cls.__name__}.__{plain}: Python renames methods that begin with two underscores, so this would never be called. "
+                        f"Name it {plain}."
+                    )
 
     def attach(self, kernel: Kernel) -> None:
         """Called once, before power-on, with the machine the part belongs to."""

@@ -57,8 +57,25 @@ class Zone:
     """One zone of one node (zone_t). Sizes and watermarks are in pages, addresses in bytes."""
 
     __slots__ = (
-        "end_pfn", "free_area", "free_pages", "index", "name", "need_balance", "page_bits", "pages_high", "pages_low", "pages_min",
-        "pgdat", "realsize", "size", "start_pfn", "wait_table_pa", "wait_table_shift", "wait_table_size", "zone_num", "zone_start_mapnr",
+        "end_pfn",
+        "free_area",
+        "free_pages",
+        "index",
+        "name",
+        "need_balance",
+        "page_bits",
+        "pages_high",
+        "pages_low",
+        "pages_min",
+        "pgdat",
+        "realsize",
+        "size",
+        "start_pfn",
+        "wait_table_pa",
+        "wait_table_shift",
+        "wait_table_size",
+        "zone_num",
+        "zone_start_mapnr",
     )
 
     def __init__(self, pgdat: PgData, zone_num: int) -> None:
@@ -94,8 +111,10 @@ class Zone:
     def __repr__(self) -> str:
         if not self.size:
             return f"<Zone {self.name} (empty)>"
-        return (f"<Zone {self.name} frames {self.start_pfn}–{self.end_pfn - 1}, {self.free_pages} of {self.size} pages free, "
-                f"min/low/high {self.pages_min}/{self.pages_low}/{self.pages_high}>")
+        return (
+            f"<Zone {self.name} frames {self.start_pfn}–{self.end_pfn - 1}, {self.free_pages} of {self.size} pages free, "
+            f"min/low/high {self.pages_min}/{self.pages_low}/{self.pages_high}>"
+        )
 
 
 Zonelist = list[Zone]
@@ -137,8 +156,10 @@ class BootmemData:
     def __repr__(self) -> str:
         if self.map is None:
             return "<BootmemData (no bitmap)>"
-        return (f"<BootmemData frames {self.node_boot_start >> PAGE_SHIFT}–{self.node_low_pfn - 1}, {self.map.count(0)} free, "
-                f"last_pos {self.last_pos}, last_offset {self.last_offset}>")
+        return (
+            f"<BootmemData frames {self.node_boot_start >> PAGE_SHIFT}–{self.node_low_pfn - 1}, {self.map.count(0)} free, "
+            f"last_pos {self.last_pos}, last_offset {self.last_offset}>"
+        )
 
 
 class PgData:

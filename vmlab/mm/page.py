@@ -10,7 +10,7 @@ from array import array
 from typing import TYPE_CHECKING
 
 from ..hw.layout import MAXMEM_PFN, PAGE_OFFSET, PAGE_SHIFT
-from .page_flags import PG_reserved, ZONE_SHIFT, flag_names
+from .page_flags import ZONE_SHIFT, PG_reserved, flag_names
 
 if TYPE_CHECKING:
     from .kernel import Kernel

@@ -98,8 +98,11 @@ class PageAllocator(Part):
                 try:
                     del area.free_list[buddy]
                 except KeyError:
-                    raise KernelBug("__free_pages_ok", f"buddy {buddy} of {base + page_idx} is not on the order-{order} list: the pair "
-                                    "bit lies (was a block freed twice, or with another order than it was allocated with?)") from None
+                    raise KernelBug(
+                        "__free_pages_ok",
+                        f"buddy {buddy} of {base + page_idx} is not on the order-{order} list: the pair "
+                        "bit lies (was a block freed twice, or with another order than it was allocated with?)",
+                    ) from None
                 block[buddy] = 0
                 if ev is not None:
                     ev(("list_del", zone.index, order, buddy))
@@ -347,7 +350,8 @@ class PageAllocator(Part):
         """Pages above pages_high that GFP_USER could ever use; free or not. kernel: mm/page_alloc.c:nr_free_buffer_pages"""
         return sum(
             zone.size - zone.pages_high
-            for pgdat in self.kernel.pgdat_list for zone in pgdat.node_zonelists[0]
+            for pgdat in self.kernel.pgdat_list
+            for zone in pgdat.node_zonelists[0]
             if zone.size > zone.pages_high
         )
 

@@ -29,9 +29,22 @@ PG_fs_1 = 16
 ZONE_SHIFT = 24  # BITS_PER_LONG - 8: the top byte is the index into zone_table
 
 PAGE_FLAG_NAMES = {
-    PG_locked: "locked", PG_error: "error", PG_referenced: "referenced", PG_uptodate: "uptodate", PG_dirty: "dirty",
-    PG_unused: "unused", PG_lru: "lru", PG_active: "active", PG_slab: "slab", PG_skip: "skip", PG_highmem: "highmem",
-    PG_checked: "checked", PG_arch_1: "arch_1", PG_reserved: "reserved", PG_launder: "launder", PG_fs_1: "fs_1",
+    PG_locked: "locked",
+    PG_error: "error",
+    PG_referenced: "referenced",
+    PG_uptodate: "uptodate",
+    PG_dirty: "dirty",
+    PG_unused: "unused",
+    PG_lru: "lru",
+    PG_active: "active",
+    PG_slab: "slab",
+    PG_skip: "skip",
+    PG_highmem: "highmem",
+    PG_checked: "checked",
+    PG_arch_1: "arch_1",
+    PG_reserved: "reserved",
+    PG_launder: "launder",
+    PG_fs_1: "fs_1",
 }
 
 # Masks used on every allocation and free.

@@ -85,7 +85,7 @@ class ZoneSetup(Part):
             raise ValueError(f"memfrac={text!r}: write up to three whole numbers, such as '64,32,16'") from None
         if len(ratios) > MAX_NR_ZONES or min(ratios) < 1:
             raise ValueError(f"memfrac={text!r}: up to three numbers, each at least 1")
-        return ratios + self.kernel.zone_balance_ratio[len(ratios):]
+        return ratios + self.kernel.zone_balance_ratio[len(ratios) :]
 
     def free_area_init_core(self, pgdat: PgData, zones_size: list[int], start_pfn: int, holes: list[int] | None) -> None:
         """Set up a node: mem_map, and each zone with its wait table and buddy bitmaps, all from boot memory.
@@ -148,7 +148,9 @@ class ZoneSetup(Part):
         for zonelist in pgdat.node_zonelists:
             for zone in zonelist:
                 if zone.pgdat is not pgdat or not zone.size:
-                    raise KernelBug("build_zonelists", f"zone {zone.name} of node {zone.pgdat.nid} does not belong in a zonelist of node {pgdat.nid}")
+                    raise KernelBug(
+                        "build_zonelists", f"zone {zone.name} of node {zone.pgdat.nid} does not belong in a zonelist of node {pgdat.nid}"
+                    )
         kernel.ready_nodes.append(pgdat)
 
     def free_area_init_node(self, pgdat: PgData, zones_size: list[int], start_pfn: int, holes: list[int] | None) -> None:
@@ -180,8 +182,8 @@ def free_boot_pages(kernel: Kernel, start: int, end: int, *, descending: bool = 
         index = first - zone.start_pfn
         if exact and not index % big and start <= first and first + big <= min(end, zone.end_pfn) and _untouched(kernel, first, index, big):
             word = zone.page_bits | set_bits
-            mem.flags[first:first + big] = array("I", [word]) * big
-            mem.block[first:first + big] = bytes(big)
+            mem.flags[first : first + big] = array("I", [word]) * big
+            mem.block[first : first + big] = bytes(big)
             mem.block[first] = BLOCK_FREE | (MAX_ORDER - 1)
             zone.free_area[MAX_ORDER - 1].free_list[first] = None
             zone.free_pages += big
@@ -202,6 +204,6 @@ def _untouched(kernel: Kernel, first: int, index: int, big: int) -> bool:
     mem = kernel.mem
     word = mem.flags[first]
     zone = kernel.zone_table[word >> ZONE_SHIFT]
-    if word != zone.page_bits | RESERVED or mem.flags[first:first + big] != array("I", [word]) * big:
+    if word != zone.page_bits | RESERVED or mem.flags[first : first + big] != array("I", [word]) * big:
         return False
-    return not any(1 in zone.free_area[order].map[index >> (order + 1):(index + big) >> (order + 1)] for order in range(MAX_ORDER - 1))
+    return not any(1 in zone.free_area[order].map[index >> (order + 1) : (index + big) >> (order + 1)] for order in range(MAX_ORDER - 1))

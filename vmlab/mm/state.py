@@ -14,12 +14,37 @@ from .kernel import BootConsumer, Kernel
 from .mmzone import MAX_ORDER, FreeArea, PgData
 
 COLUMNS = ("flags", "count", "index", "block", "owner")
-_ZONE = ("size", "realsize", "start_pfn", "end_pfn", "zone_start_mapnr", "free_pages", "pages_min", "pages_low", "pages_high", "need_balance",
-         "wait_table_size", "wait_table_shift", "wait_table_pa")
+_ZONE = (
+    "size",
+    "realsize",
+    "start_pfn",
+    "end_pfn",
+    "zone_start_mapnr",
+    "free_pages",
+    "pages_min",
+    "pages_low",
+    "pages_high",
+    "need_balance",
+    "wait_table_size",
+    "wait_table_shift",
+    "wait_table_pa",
+)
 _NODE = ("node_id", "nr_zones", "node_size", "node_start_pfn", "node_mem_map_pa", "node_start_mapnr", "valid_addr_bitmap_pa")
 _BDATA = ("node_boot_start", "node_low_pfn", "map_pa", "last_offset", "last_pos")
-_GLOBAL = ("boot_stage", "max_pfn", "max_low_pfn", "min_low_pfn", "highstart_pfn", "highend_pfn", "totalram_pages", "totalhigh_pages",
-           "num_physpages", "reservedpages", "numa_node_id", "zone_balance_ratio")
+_GLOBAL = (
+    "boot_stage",
+    "max_pfn",
+    "max_low_pfn",
+    "min_low_pfn",
+    "highstart_pfn",
+    "highend_pfn",
+    "totalram_pages",
+    "totalhigh_pages",
+    "num_physpages",
+    "reservedpages",
+    "numa_node_id",
+    "zone_balance_ratio",
+)
 _TASK = ("pid", "comm", "flags", "local_pages", "nr_local_pages", "allocation_order")
 
 
@@ -54,13 +79,15 @@ def capture(kernel: Kernel, *, columns: bool = True) -> State:
         bdata = pgdat.bdata
         if bdata.map is not None:
             blobs[f"bootmem{pgdat.nid}"] = bytes(bdata.map)
-        nodes.append({
-            "id": pgdat.nid,
-            "zones": zones,
-            "fields": [getattr(pgdat, name) for name in _NODE],
-            "bdata": [getattr(bdata, name) for name in _BDATA],
-            "zonelists": [[z.index for z in zonelist] for zonelist in pgdat.node_zonelists],
-        })
+        nodes.append(
+            {
+                "id": pgdat.nid,
+                "zones": zones,
+                "fields": [getattr(pgdat, name) for name in _NODE],
+                "bdata": [getattr(bdata, name) for name in _BDATA],
+                "zonelists": [[z.index for z in zonelist] for zonelist in pgdat.node_zonelists],
+            }
+        )
     plain = {
         "frames": kernel.mem.frames,
         "nodes": nodes,

@@ -48,7 +48,7 @@ class KeyFrames:
         old = before or []
         chunks: Chunks = []
         for i, at in enumerate(range(0, len(view), _CHUNK)):
-            piece = bytes(view[at:at + _CHUNK])  # bytes compare by memcmp, views item by item
+            piece = bytes(view[at : at + _CHUNK])  # bytes compare by memcmp, views item by item
             if i < len(old) and piece == old[i]:
                 chunks.append(old[i])
             else:

@@ -168,7 +168,7 @@ class Tape:
         while k < len(self._names) and self._first[k] < stop:
             made = self._events_of(k)
             first = self._first[k]
-            found += made[max(0, start - first):stop - first]
+            found += made[max(0, start - first) : stop - first]
             k += 1
         return found
 
@@ -242,7 +242,9 @@ class Tape:
     def _check(self, event: int, low: int) -> None:
         self._count()
         if not isinstance(event, int) or not low <= event < self._events:
-            raise ValueError(f"event {event!r}: this tape has events {low} to {self._events - 1}" if self._events else "this tape has no events yet")
+            raise ValueError(
+                f"event {event!r}: this tape has events {low} to {self._events - 1}" if self._events else "this tape has no events yet"
+            )
 
     def _machine(self) -> Machine:
         if self._replica is None:
@@ -329,5 +331,3 @@ def record(ram: int | str = "64M", **options: Any) -> Tape:
     tape = Tape(machine)
     machine.power_on()
     return tape
-
-

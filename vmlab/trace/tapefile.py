@@ -1,6 +1,6 @@
 """Recordings as files: one header line, then compressed data, with checks at every level.
 
-    {"format": "vmlab-recording-1", "sha256": …, "bytes": …}\\n  zlib( length:8  json  blobs… )
+{"format": "vmlab-recording-1", "sha256": …, "bytes": …}\\n  zlib( length:8  json  blobs… )
 """
 
 from __future__ import annotations
@@ -80,9 +80,20 @@ def load_recording(path: str | Path, **parts: Any) -> Tape:
     try:
         config = Config(**body["config"])
         machine = Machine(
-            e820=config.e820, sanitize_e820=config.sanitize_e820, kernel_end=config.kernel_end, highmem_pages=config.highmem_pages,
-            pse=config.pse, pae=config.pae, highmem=config.highmem, memfrac=config.memfrac, sizeof_page=config.sizeof_page,
-            nodes=config.nodes, node_init_order=config.node_init_order, numa=config.numa, **parts)
+            e820=config.e820,
+            sanitize_e820=config.sanitize_e820,
+            kernel_end=config.kernel_end,
+            highmem_pages=config.highmem_pages,
+            pse=config.pse,
+            pae=config.pae,
+            highmem=config.highmem,
+            memfrac=config.memfrac,
+            sizeof_page=config.sizeof_page,
+            nodes=config.nodes,
+            node_init_order=config.node_init_order,
+            numa=config.numa,
+            **parts,
+        )
         restore(machine, State(blobs, body["plain"]))
         tape = Tape(machine)
         for name, args in body["ops"]:
@@ -93,7 +104,8 @@ def load_recording(path: str | Path, **parts: Any) -> Tape:
     if len(tape) != body["events"] or state_digest(capture(machine)) != body["end"]:
         raise RecordingError(
             f"{path}: replaying it gives {len(tape)} events and not the recorded {body['events']}, or another final state: "
-            "it was made by another version of vmlab, or with other parts")
+            "it was made by another version of vmlab, or with other parts"
+        )
     return tape
 
 
@@ -117,11 +129,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     try:
         plain = zlib.decompress(data)
         size = int.from_bytes(plain[:8], "little")
-        body = json.loads(plain[8:8 + size])
+        body = json.loads(plain[8 : 8 + size])
         at = 8 + size
         blobs: dict[str, bytes] = {}
         for name, length in body["blobs"].items():
-            blobs[name] = plain[at:at + length]
+            blobs[name] = plain[at : at + length]
             at += length
         if at != len(plain):
             raise ValueError("lengths do not add up")

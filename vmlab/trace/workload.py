@@ -31,7 +31,8 @@ class RunResult(NamedTuple):
     live: dict[int, Page]
 
     def __repr__(self) -> str:
-        return f"<RunResult {self.allocs} allocated, {self.frees} freed, {self.failures} failed ({self.waits} would wait), {len(self.live)} live>"
+        failed = f"{self.failures} failed ({self.waits} would wait)"
+        return f"<RunResult {self.allocs} allocated, {self.frees} freed, {failed}, {len(self.live)} live>"
 
 
 def _churn(rng: Random, n: int, live_target: int, pick: Callable[[Random], tuple[int, int]]) -> Iterator[Step]:
@@ -109,8 +110,9 @@ def workload(name: str, seed: int = 1, n: int = 1000) -> Iterator[Step]:
     return WORKLOADS[name][0](Random(seed), n)
 
 
-def run(machine: Machine, steps: Iterable[Step], n: int | None = None,
-        on_step: Callable[[int, Step, Page | None], None] | None = None) -> RunResult:
+def run(
+    machine: Machine, steps: Iterable[Step], n: int | None = None, on_step: Callable[[int, Step, Page | None], None] | None = None
+) -> RunResult:
     """Carry out *steps* on *machine*; ``on_step(i, step, page)`` is called after each.
 
     A request that fails leaves its id without a page, and freeing that id does nothing. A

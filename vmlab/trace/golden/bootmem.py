@@ -76,6 +76,8 @@ class BootmemReplay:
         bdata = self.machine.pgdats[0].bdata
         assert bdata.map is not None
         return {
-            "last_pos": bdata.last_pos, "last_offset": bdata.last_offset, "free": bdata.map.count(0),
+            "last_pos": bdata.last_pos,
+            "last_offset": bdata.last_offset,
+            "free": bdata.map.count(0),
             "crc": f"{zlib.crc32(pack_bits(bdata.map)):08x}",
         }

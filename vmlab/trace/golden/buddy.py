@@ -70,8 +70,12 @@ class BuddyReplay:
     def _boot(self, line: Line) -> Line:
         self.reclaim = ScriptedReclaim()
         machine = Machine(
-            e820=line["e820"], sanitize_e820=False, kernel_end=integer(line, "kernel_end"), highmem_pages=integer(line, "highmem_param"),
-            reclaim=self.reclaim)
+            e820=line["e820"],
+            sanitize_e820=False,
+            kernel_end=integer(line, "kernel_end"),
+            highmem_pages=integer(line, "highmem_param"),
+            reclaim=self.reclaim,
+        )
         for stage in ("setup_memory_region", "setup_memory", "paging_init", "register_memory"):
             machine.boot_step(stage)
         bdata = machine.pgdats[0].bdata
@@ -83,8 +87,17 @@ class BuddyReplay:
         return {
             **{k: line[k] for k in ("op", "name", "seed", "e820", "kernel_end", "highmem_param") if k in line},
             "mib": regular_mib(line["e820"]),
-            "zones": [{"zone": z.zone_num, "size": z.size, "start_mapnr": z.zone_start_mapnr, "pages_min": z.pages_min,
-                       "pages_low": z.pages_low, "pages_high": z.pages_high} for z in machine.zones],
+            "zones": [
+                {
+                    "zone": z.zone_num,
+                    "size": z.size,
+                    "start_mapnr": z.zone_start_mapnr,
+                    "pages_min": z.pages_min,
+                    "pages_low": z.pages_low,
+                    "pages_high": z.pages_high,
+                }
+                for z in machine.zones
+            ],
             "zonelists": zonelists(machine),
             "boot_frees": frees,
             "fp": free_pages(machine),

@@ -23,8 +23,12 @@ class NumaReplay:
     def __init__(self, header: Line) -> None:
         self.reclaim = ScriptedReclaim()
         self.machine = Machine(
-            nodes=header["nodes"], node_init_order=header["node_init_order"], numa="+ CONFIG_NUMA" in header["build"], highmem=False,
-            reclaim=self.reclaim)
+            nodes=header["nodes"],
+            node_init_order=header["node_init_order"],
+            numa="+ CONFIG_NUMA" in header["build"],
+            highmem=False,
+            reclaim=self.reclaim,
+        )
 
     def __call__(self, line: Line) -> Line:
         op = line.get("op")
@@ -50,8 +54,11 @@ class NumaReplay:
         bdata = pgdat.bdata
         assert bdata.map is not None
         return {
-            "bootmap_bytes": len(bdata.map) // 8, "node_mem_map_pa": pgdat.node_mem_map_pa, "node_start_mapnr": pgdat.node_start_mapnr,
-            "valid_addr_bitmap_pa": pgdat.valid_addr_bitmap_pa, "bootmem_last": [bdata.last_pos, bdata.last_offset],
+            "bootmap_bytes": len(bdata.map) // 8,
+            "node_mem_map_pa": pgdat.node_mem_map_pa,
+            "node_start_mapnr": pgdat.node_start_mapnr,
+            "valid_addr_bitmap_pa": pgdat.valid_addr_bitmap_pa,
+            "bootmem_last": [bdata.last_pos, bdata.last_offset],
         }
 
     def _op_freeall(self, line: Line, nid: int) -> Line:
@@ -66,11 +73,25 @@ class NumaReplay:
     def _op_zonelists(self, line: Line) -> Line:
         nodes = []
         for pgdat in self._ready():
-            zones = [{"size": z.size, "free": z.free_pages, "min": z.pages_min, "low": z.pages_low, "high": z.pages_high, "start_pa": z.zone_start_paddr}
-                     for z in pgdat.node_zones]
+            zones = [
+                {
+                    "size": z.size,
+                    "free": z.free_pages,
+                    "min": z.pages_min,
+                    "low": z.pages_low,
+                    "high": z.pages_high,
+                    "start_pa": z.zone_start_paddr,
+                }
+                for z in pgdat.node_zones
+            ]
             lists = [[f"{z.pgdat.node_id}{z.name}" for z in zonelist] for zonelist in pgdat.node_zonelists]
             nodes.append({"nr_zones": pgdat.nr_zones, "size": pgdat.node_size, "zones": zones, "zonelists": lists})
-        return {"pgdat_list": [p.nid for p in self.machine.pgdat_list], "nodes": nodes, "buddy": self._buddy(), "bcrc": self._crc()} | counts(self.machine)
+        return {
+            "pgdat_list": [p.nid for p in self.machine.pgdat_list],
+            "nodes": nodes,
+            "buddy": self._buddy(),
+            "bcrc": self._crc(),
+        } | counts(self.machine)
 
     # -- running ------------------------------------------------------------------------------
 
@@ -123,7 +144,7 @@ class NumaReplay:
     def _op_reclaim(self, line: Line, ret: int, *blocks: int) -> Line:
         if len(blocks) % 3:
             raise TraceError("reclaim takes a number and triples (node, frame, order)")
-        triples = [blocks[i:i + 3] for i in range(0, len(blocks), 3)]
+        triples = [blocks[i : i + 3] for i in range(0, len(blocks), 3)]
         self.reclaim.queue(ret, [(pfn, order) for nid, pfn, order in triples if self._on_node(nid, pfn)])
         return {}
 
@@ -155,5 +176,3 @@ class NumaReplay:
     def _crc(self) -> int:
         text = "".join(lists_text(z, f"n{p.nid}z{z.zone_num}") for p in self._ready() for z in p.node_zones if z.size)
         return zlib.crc32(text.encode())
-
-

@@ -37,8 +37,10 @@ class Divergence(NamedTuple):
     got: Any
 
     def __str__(self) -> str:
-        return (f"line {self.line}: {self.operation}\n  field    {self.field}\n"
-                f"  expected {_short(self.expected)}\n  got      {_short(self.got)}")
+        return (
+            f"line {self.line}: {self.operation}\n  field    {self.field}\n"
+            f"  expected {_short(self.expected)}\n  got      {_short(self.got)}"
+        )
 
 
 class Report(NamedTuple):
@@ -116,7 +118,11 @@ def _operation(line: Line) -> str:
     op = line.get("op")
     if isinstance(op, list):
         return " ".join(str(x) for x in op)
-    words = [f"{k}={line[k]}" for k in ("name", "gfp", "order", "pfn", "addr", "size", "align", "goal", "mapstart", "start", "end", "memalloc") if k in line]
+    words = [
+        f"{k}={line[k]}"
+        for k in ("name", "gfp", "order", "pfn", "addr", "size", "align", "goal", "mapstart", "start", "end", "memalloc")
+        if k in line
+    ]
     return " ".join([str(op), *words])
 
 

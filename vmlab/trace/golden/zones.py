@@ -22,8 +22,13 @@ class ZonesReplay:
             raise ValueError("every line of a zones trace is a machine")
         spec = line["machine"]
         machine = Machine(
-            e820=spec["e820"], sanitize_e820=False, kernel_end=integer(spec, "kernel_end"), highmem_pages=integer(spec, "highmem_param"),
-            pse=not integer(spec, "nopse"), memfrac=spec["memfrac"])
+            e820=spec["e820"],
+            sanitize_e820=False,
+            kernel_end=integer(spec, "kernel_end"),
+            highmem_pages=integer(spec, "highmem_param"),
+            pse=not integer(spec, "nopse"),
+            memfrac=spec["memfrac"],
+        )
         bdata = machine.pgdats[0].bdata
         machine.boot_step("setup_memory_region")
         machine.boot_step("setup_memory")
@@ -34,10 +39,18 @@ class ZonesReplay:
         ranges = [list(r) for r in bdata.ranges()]
         map_start = bdata.map_pa >> PAGE_SHIFT
         boot = {
-            "kernel_end": machine.config.kernel_end, "highmem_param": machine.config.highmem_pages, "pse": int(machine.config.pse),
-            "max_low_pfn": machine.max_low_pfn, "max_pfn": machine.max_pfn, "highstart_pfn": machine.highstart_pfn,
-            "highend_pfn": machine.highend_pfn, "bootmap_pa": bdata.map_pa, "after_setup_memory": after_setup, "after_paging_init": ranges,
-            "last_pos": bdata.last_pos, "last_offset": bdata.last_offset,
+            "kernel_end": machine.config.kernel_end,
+            "highmem_param": machine.config.highmem_pages,
+            "pse": int(machine.config.pse),
+            "max_low_pfn": machine.max_low_pfn,
+            "max_pfn": machine.max_pfn,
+            "highstart_pfn": machine.highstart_pfn,
+            "highend_pfn": machine.highend_pfn,
+            "bootmap_pa": bdata.map_pa,
+            "after_setup_memory": after_setup,
+            "after_paging_init": ranges,
+            "last_pos": bdata.last_pos,
+            "last_offset": bdata.last_offset,
         }
         machine.boot_step("mem_init")
         got: Line = {
@@ -48,8 +61,10 @@ class ZonesReplay:
             "meminit": {
                 "low_free_ranges": ranges,
                 "bootmap_pages": [map_start, map_start + ((machine.max_low_pfn // 8 + 4095) >> PAGE_SHIFT)],
-                "totalram": machine.totalram_pages, "totalhigh": machine.totalhigh_pages,
-                "fp": free_pages(machine), "nb": need_balance(machine),
+                "totalram": machine.totalram_pages,
+                "totalhigh": machine.totalhigh_pages,
+                "fp": free_pages(machine),
+                "nb": need_balance(machine),
             },
             "counts": counts(machine),
             "snap": snap(machine, line.get("snap", {})),
@@ -66,14 +81,26 @@ class ZonesReplay:
             entry: Line = {"zone": zone.zone_num, "name": zone.name, "size": zone.size}
             if zone.size:
                 entry |= {
-                    "start_mapnr": zone.zone_start_mapnr, "start_paddr": zone.zone_start_paddr, "pages_min": zone.pages_min,
-                    "pages_low": zone.pages_low, "pages_high": zone.pages_high, "free_pages": zone.free_pages,
-                    "need_balance": zone.need_balance, "wait_table_size": zone.wait_table_size, "wait_table_shift": zone.wait_table_shift,
-                    "wait_table_pa": zone.wait_table_pa, "map_bytes": [len(a.map) // 8 for a in zone.free_area[:9]],
+                    "start_mapnr": zone.zone_start_mapnr,
+                    "start_paddr": zone.zone_start_paddr,
+                    "pages_min": zone.pages_min,
+                    "pages_low": zone.pages_low,
+                    "pages_high": zone.pages_high,
+                    "free_pages": zone.free_pages,
+                    "need_balance": zone.need_balance,
+                    "wait_table_size": zone.wait_table_size,
+                    "wait_table_shift": zone.wait_table_shift,
+                    "wait_table_pa": zone.wait_table_pa,
+                    "map_bytes": [len(a.map) // 8 for a in zone.free_area[:9]],
                     "map_pa": [a.map_pa for a in zone.free_area[:9]],
                 }
             zones.append(entry)
         return {
-            "node_size": pgdat.node_size, "nr_zones": pgdat.nr_zones, "zones": zones, "zonelists": zonelists(machine),
-            "mem_map_pa": pgdat.node_mem_map_pa, "sizeof_page": machine.config.sizeof_page, "sizeof_wait_queue_head": SIZEOF_WAIT_QUEUE_HEAD,
+            "node_size": pgdat.node_size,
+            "nr_zones": pgdat.nr_zones,
+            "zones": zones,
+            "zonelists": zonelists(machine),
+            "mem_map_pa": pgdat.node_mem_map_pa,
+            "sizeof_page": machine.config.sizeof_page,
+            "sizeof_wait_queue_head": SIZEOF_WAIT_QUEUE_HEAD,
         }
