@@ -64,6 +64,7 @@ def test_a_reader_sees_the_map_runs_the_machine_and_follows_a_link(lab):
     assert "MemTotal" in lab.output(boot).inner_text()
     # MemTotal is 64 MiB less what was taken before there was an allocator.
     assert 60_000 < lab.kernel("m.nr_free_pages() * 4") < 65_536
+    assert page.locator(".Toastify__toast").count() == 0, "nothing pops up over the first page"
     links = table.get_by_role("link")
     assert links.count() == len(re.findall("<a ", table_html(ROOT)))
     if links.count():

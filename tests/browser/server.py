@@ -16,15 +16,14 @@ from collections.abc import Sequence
 
 import nbformat
 
-from vmlab.tools.lab import lab_command
+from vmlab.tools.lab import lab_command, lab_environment
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COPIED = ("notebooks", "exercises", "solutions", "nbgrader_config.py")
 
-# Every cell stays in the page, scrolled into view or not, so that a test can find it; nothing asks questions.
+# Every cell stays in the page, scrolled into view or not, so that a test can find it; nothing is saved unasked.
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none", "autoStartDefaultKernel": True},
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "docmanager-extension/plugin": {"autosave": False},
 }
 
@@ -54,6 +53,7 @@ class LabServer:
             path.write_text(json.dumps(values))
         (scratch / "home").mkdir()
         env = {key: value for key, value in os.environ.items() if not key.startswith(("JUPYTER", "IPYTHON"))}
+        env["JUPYTER_CONFIG_PATH"] = lab_environment()["JUPYTER_CONFIG_PATH"]
         env.update(
             HOME=str(scratch / "home"),
             PYTHONPATH=os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),

@@ -41,8 +41,10 @@ def lab_command(course: pathlib.Path, port: int | None = None, browser: bool = T
     command += [f"--ServerApp.root_dir={course}"]
     # A workspace of our own: the tabs a reader left open in other projects stay out, and ours stay out of theirs.
     command += [f"--LabApp.default_url=/lab/workspaces/vmlab/tree/{START_PAGE}"]
-    # Otherwise a question about news covers the corner of the first page anyone sees.
+    # Nothing here calls home; lab_environment() keeps JupyterLab from asking whether it may.
     command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    # Warnings and the address, not a line for every request.
+    command += ["--Application.log_level=WARN"]
     if port is not None:
         command.append(f"--ServerApp.port={port}")
     if not browser:
@@ -50,6 +52,16 @@ def lab_command(course: pathlib.Path, port: int | None = None, browser: bool = T
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
     return command
+
+
+def lab_environment() -> dict[str, str]:
+    """The environment JupyterLab starts in: ours, with our default settings where it looks for such.
+
+    They are defaults: whatever a reader has set wins. Without them a question about news covers a corner of the first page.
+    """
+    ours = str(pathlib.Path(__file__).parent / "jupyter")
+    paths = [ours, *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
+    return {**os.environ, "JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
 
 
 def main(argv: Sequence[str] = ()) -> int:
@@ -78,5 +90,5 @@ def main(argv: Sequence[str] = ()) -> int:
         # Become JupyterLab: Ctrl-C and a termination then reach it and nobody else.
         os.chdir(course)
         sys.stdout.flush()
-        os.execv(command[0], command)
-    return subprocess.call(command, cwd=course)
+        os.execve(command[0], command, lab_environment())
+    return subprocess.call(command, cwd=course, env=lab_environment())
