@@ -180,7 +180,8 @@ def test_no_file_is_too_long():
 
 def test_no_registry_or_machine_addresses():
     # Spelt in pieces, or this file would find itself.
-    hosts = ["pypi" + r"\.org", "python" + r"hosted\.org", "npmjs" + r"\.(org|com)", r"deb\." + "debian", "--(extra-)?index" + "-url", "--find" + "-links"]
+    hosts = ["pypi" + r"\.org", "python" + r"hosted\.org", "npmjs" + r"\.(org|com)", r"deb\." + "debian"]
+    hosts += ["--(extra-)?index" + "-url", "--find" + "-links"]
     machine = "/" + r"work/(main|venv|notes|scratch|shared|ksrc)|/root/" + r"\."
     pattern = re.compile("|".join([*hosts, machine]))
     found = []
@@ -236,9 +237,8 @@ def test_kernel_lines_are_read_in_every_form_they_are_written_in():
 
 
 def test_every_public_function_of_the_kernel_is_documented():
-    functions = [
-        (show(path), name, docstring) for path in tracked("vmlab/mm/*.py", "vmlab/hw/*.py") for name, docstring in documented_functions(path)
-    ]
+    files = tracked("vmlab/mm/*.py", "vmlab/hw/*.py")
+    functions = [(show(path), name, docstring) for path in files for name, docstring in documented_functions(path)]
     documented = {name for _, name, docstring in functions if docstring}  # an override says what its original says
     bare = [f"{path}: {name}" for path, name, docstring in functions if not docstring and name not in documented]
     assert len(documented) > 30 and not bare, "no docstring:\n" + "\n".join(bare)

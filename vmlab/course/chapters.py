@@ -129,7 +129,15 @@ CHAPTERS: tuple[Chapter, ...] = (
     Chapter(
         12,
         "Shared Memory Virtual Filesystem",
-        ("initialising", "files in tmpfs", "page faults in a virtual file", "file and inode operations", "shared regions", "System V IPC", NEWER),
+        (
+            "initialising",
+            "files in tmpfs",
+            "page faults in a virtual file",
+            "file and inode operations",
+            "shared regions",
+            "System V IPC",
+            NEWER,
+        ),
         "Let two processes share one page through swap.",
     ),
     Chapter(
