@@ -102,6 +102,11 @@ def read_cells(raw: bytes) -> tuple[list[Raw], list[str]]:
     return out, notes
 
 
+def tame(markdown: str) -> str:
+    """A student's Markdown without HTML tags: it is shown in the instructor's browser."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", markdown)
+
+
 def _fresh(kind: str, source: str, runs: bool = True) -> dict[str, Any]:
     cell: dict[str, Any] = {"cell_type": kind, "metadata": {} if runs else {"vmlab": {"given": True}}, "source": source}
     if kind == "code":
@@ -126,7 +131,7 @@ def rebuild(raw: bytes, release: Notebook) -> Rebuilt:
         if master is not None and last[cell.grade_id] == i:
             new = copy.deepcopy(master)
             if is_answer(master):
-                new["source"] = cell.source
+                new["source"] = cell.source if cell.source == source_of(master) or master["cell_type"] == "code" else tame(cell.source)
                 if cell.kind != master["cell_type"]:
                     notes.append(f"Cell {cell.grade_id} had been turned into a {cell.kind} cell; it was turned back.")
             elif cell.source.strip() != source_of(master).strip():
@@ -139,11 +144,13 @@ def rebuild(raw: bytes, release: Notebook) -> Rebuilt:
             if not is_answer(master):
                 continue
         elif cell.grade_id:
-            notes.append(f"There is a cell called {clean_text(cell.grade_id, 60)!r}, which this exercise does not have; its code still counted.")
+            name = clean_text(cell.grade_id, 60)
+            notes.append(f"There is a cell called {name!r}, which this exercise does not have; its code still counted.")
         if cell.source.strip() in tests:
             continue
         kind = cell.kind if cell.kind in ("code", "markdown") else "markdown"
-        out.append(_fresh(kind, cell.source, runs=cell.source.strip() not in given))
+        known = cell.source.strip() in given
+        out.append(_fresh(kind, cell.source if known or kind == "code" else tame(cell.source), runs=not known))
     _restore(out, masters, order, place, notes if cells else [])
     return Rebuilt(finish(out, release, notes), notes)
 

@@ -1,0 +1,65 @@
+// A question with choices or a field. Native controls, so the keyboard works as everywhere; the region `said` is announced.
+let made = 0;
+
+function words(target, text) { // `code` in backticks, everything else as text
+  text.split("`").forEach((part, i) => {
+    if (i % 2) { const c = document.createElement("code"); c.textContent = part; target.append(c); } else target.append(part);
+  });
+}
+
+function render({ model, el }) {
+  const name = `vmlab-ask-${++made}`;
+  const box = document.createElement("form");
+  box.className = "vmlab-ask";
+  const set = document.createElement("fieldset");
+  const legend = document.createElement("legend");
+  legend.append("Your prediction: ");
+  words(legend, model.get("question"));
+  set.append(legend);
+  const choices = model.get("choices");
+  let field = null;
+  for (const choice of choices) {
+    const label = document.createElement("label");
+    label.className = "choice";
+    const radio = document.createElement("input");
+    radio.type = "radio"; radio.name = name; radio.value = choice;
+    label.append(radio, " ");
+    words(label, choice);
+    set.append(label);
+  }
+  if (!choices.length) {
+    field = document.createElement("input");
+    field.type = "text"; field.id = name; field.autocomplete = "off"; field.setAttribute("aria-label", "Your prediction: " + model.get("question"));
+    set.append(field, " " + model.get("unit") + " ");
+  }
+  const button = document.createElement("button");
+  button.type = "submit";
+  const said = document.createElement("div");
+  said.className = "said"; said.setAttribute("role", "status"); said.setAttribute("aria-live", "polite");
+  set.append(button);
+  box.append(set, said);
+  el.append(box);
+
+  const typed = () => field ? field.value.trim() : (box.querySelector("input:checked") || {}).value || "";
+  const refresh = () => {
+    const answer = model.get("answer");
+    button.textContent = answer ? "Change my prediction" : "Commit my prediction";
+    if (answer && field && document.activeElement !== field) field.value = answer;
+    if (answer) for (const radio of box.querySelectorAll("input[type=radio]")) radio.checked = radio.value === answer;
+    said.textContent = model.get("outcome") || (answer ? `Kept: you predict ${answer}. Now run the next cell.` : "No prediction yet.");
+  };
+  box.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (!typed()) { said.textContent = field ? "Write a prediction first." : "Choose one first."; return; }
+    model.set("outcome", "");
+    model.set("answer", typed());
+    model.save_changes();
+    refresh();
+  });
+  box.dataset.lmSuppressShortcuts = "true"; // the notebook's own keys stay out of here
+  model.on("change:answer", refresh);
+  model.on("change:outcome", refresh);
+  refresh();
+}
+
+export default { render };
