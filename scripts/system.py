@@ -1,7 +1,7 @@
-"""What the tests need that no Python package brings: a Chromium to drive and bubblewrap for the sandbox.
+"""What the tests need that no Python package brings: a Chromium to drive, what Playwright needs to drive it, bubblewrap.
 
-`python scripts/system.py` looks for both and installs what is missing where that is possible (Debian, as root).
-It never fails: the tests that miss something say so loudly, and fail instead of skipping when CI=true.
+`python scripts/system.py` looks for them and installs what is missing where that is possible (Debian, as root).
+A machine that lacks something is no failure here: the tests that miss it say so loudly, and fail when CI=true.
 """
 
 from __future__ import annotations
@@ -46,6 +46,15 @@ def playwright_chromium() -> str | None:
     return path if pathlib.Path(path).exists() else None
 
 
+def driver_runs() -> bool:
+    """True if the program Playwright drives browsers with starts: it needs a library that minimal images lack."""
+    try:
+        from playwright._impl._driver import compute_driver_executable
+    except ImportError:
+        return True  # nothing a Debian package could mend
+    return subprocess.run([compute_driver_executable()[0], "--version"], capture_output=True).returncode == 0
+
+
 def apt_install(packages: list[str]) -> bool:
     """Install Debian packages, as root on a Debian system; False where that cannot be done."""
     if shutil.which("apt-get") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
@@ -60,9 +69,15 @@ def apt_install(packages: list[str]) -> bool:
 
 def main() -> int:
     """Report what is there, install what is not, report what could not be had."""
-    missing = [] if find_chromium() else ["chromium"]
+    try:
+        missing = [] if find_chromium() else ["chromium"]
+    except FileNotFoundError as error:
+        print(f"vmlab tests: {error}", file=sys.stderr)
+        return 1
     if shutil.which("bwrap") is None and sys.platform == "linux":
         missing.append("bubblewrap")
+    if not driver_runs():
+        missing.append("libatomic1")
     if missing:
         apt_install(missing)
     print(f"vmlab tests: Chromium: {find_chromium() or 'NONE: the browser tests cannot run'}")
