@@ -90,9 +90,11 @@ def lab(_lab_page: LabPage, request: pytest.FixtureRequest) -> Iterator[LabPage]
     _lab_page.errors.clear()
     yield _lab_page
     failed = getattr(request.node, "call_failed", False)
-    if failed:
-        _lab_page.screenshot(f"{request.node.name.replace('/', '-')}.png")
-    _lab_page.close_all()
+    try:
+        if failed:
+            _lab_page.screenshot(f"{request.node.name.replace('/', '-')}.png")
+    finally:
+        _lab_page.close_all()
     if not failed:
         assert not _lab_page.errors, "the browser's console shows errors:\n" + "\n".join(_lab_page.errors)
 

@@ -96,9 +96,10 @@ class LabPage:
         """Run every cell and wait until all are done and painted; AssertionError if a cell failed.
 
         The command is repeated if nothing started: JupyterLab swallows it while the session is still connecting, so
-        notebooks must stand being run twice.
+        notebooks must stand being run twice. After a cell that failed the rest is not run, `allow_errors` or not.
         """
         deadline = time.monotonic() + timeout
+        self._command("notebook:clear-all-cell-outputs")  # an earlier run's prompts would look like this one's
         while True:
             self._command("notebook:run-all-cells")
             try:
@@ -118,6 +119,7 @@ class LabPage:
         self.page.evaluate(
             "index => {" + CURRENT + "panel.content.deselectAll(); panel.content.activeCellIndex = index; }", index
         )
+        self._command("notebook:clear-cell-output")
         self._command("notebook:run-cell")
         self._wait_js(f"const only = {index};" + self._cells_js("every", "state.done"), timeout, f"cell {index} to finish")
         if not allow_errors:

@@ -38,6 +38,15 @@ def test_each_notebook_gets_a_kernel_of_its_own(lab):
     assert lab.kernel("'mine' in globals()") is False
 
 
+def test_running_again_waits_for_the_second_run(lab):
+    lab.scratch(["runs = globals().get('runs', 0) + 1", "import time; time.sleep(0.4 * runs); slept = runs"])
+    for run in (1, 2):
+        lab.run_all()
+        assert lab.kernel("[runs, slept]") == [run, run]
+    lab.run_cell(0)
+    assert lab.kernel("[runs, slept]") == [3, 2]
+
+
 def test_a_failing_cell_is_reported_with_its_traceback(lab):
     lab.scratch(["%%markdown\n# A title", "fine = 1", "1 / 0", "never = 1"])
     with pytest.raises(AssertionError, match=r"cell 2 failed:(.|\n)*ZeroDivisionError"):
