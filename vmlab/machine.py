@@ -13,7 +13,7 @@ from .mm.events import Listener
 from .mm.gfp import GFP_KERNEL, PF_FREE_PAGES, PF_MEMALLOC, PF_MEMDIE
 from .mm.kernel import Config, Kernel
 from .mm.mmzone import MAX_ORDER, PgData, Zone
-from .mm.page import BLOCK_HOLE, BLOCK_USED, MemMap, Page
+from .mm.page import BLOCK_HOLE, BLOCK_RESERVED, BLOCK_USED, MemMap, Page
 from .mm.page_alloc import PageAllocator
 from .mm.page_init import ZoneSetup, free_boot_pages
 from .mm.reclaim import Reclaim, ScriptedReclaim
@@ -39,8 +39,10 @@ class _NumaAllocator:
 
 def _node(spec: Sequence[int]) -> tuple[int, int, int, int, int, int]:
     values = tuple(int(v) for v in spec) + (0,) * (6 - len(spec))
-    if len(values) != 6 or min(values) < 0:
-        raise ValueError(f"a node is (start_pfn, dma, normal[, high, reserved, hole]) in pages, not {tuple(spec)!r}")
+    if len(values) != 6 or min(values) < 0 or values[1] + values[2] <= values[4] + values[5]:
+        raise ValueError(
+            f"a node is (start_pfn, dma, normal[, high, reserved, hole]) in pages, more low memory than it reserves; not {tuple(spec)!r}"
+        )
     return values
 
 
@@ -139,21 +141,25 @@ class Machine(Kernel):
         A machine that stands in the middle of its boot (a branch of a recorded one) goes on from there.
         kernel: init/main.c:start_kernel
         """
-        stages = (
-            ["boot_nodes"] if self.config.nodes else ["setup_memory_region", "setup_memory", "paging_init", "register_memory", "mem_init"]
-        )
-        if self.boot_stage == stages[-1]:
+        if not self._stages_left():
             raise ValueError("this machine is on already; make a new one with vmlab.boot()")
-        done = stages.index(self.boot_stage) + 1 if self.boot_stage in stages else 0
-        for stage in stages[done:]:
+        for stage in self._stages_left():
             self.boot_step(stage)
         return self
 
-    def boot_step(self, stage: str) -> None:
-        """Run one stage of the boot.
+    def _stages_left(self) -> list[str]:
+        """Stages of the boot that are still to come."""
+        stages = ["boot_nodes"] if self.config.nodes else list(BOOT_STAGES)
+        return stages[stages.index(self.boot_stage) + 1 :] if self.boot_stage in stages else stages
 
-        In this order: setup_memory_region, setup_memory, paging_init, register_memory, mem_init. A NUMA machine has only boot_nodes.
+    def boot_step(self, stage: str) -> None:
+        """Run the next stage of the boot: BOOT_STAGES in order; a NUMA machine has only boot_nodes.
+
+        Raises ValueError for any other stage.
         """
+        if stage not in self._stages_left()[:1]:
+            left = self._stages_left()
+            raise ValueError(f"no boot stage {stage!r} now: " + (f"the next one is {left[0]!r}" if left else "the machine is on"))
         if self.tape is not None:
             self.tape.begin("boot_step", (stage,))
         self.emit("boot_stage", stage)
@@ -177,8 +183,6 @@ class Machine(Kernel):
             for nid in self.config.node_init_order:
                 self.retire_node(nid)
             self._mark_owners()
-        else:
-            raise ValueError(f"no boot stage {stage!r}")
 
     def init_node(self, nid: int) -> None:
         """Boot memory and zones of node *nid*. kernel: mm/bootmem.c:init_bootmem_node, mm/numa.c:free_area_init_node"""
@@ -212,7 +216,8 @@ class Machine(Kernel):
             at = 0
             for start, end in init.ram_frames(self, 0, self.mem.frames):
                 owner[at:start] = hole * (start - at)
-                self.mem.block[at:start] = bytes([BLOCK_HOLE]) * (start - at)
+                # The kernel frees its boot bitmap's pages even where the map has a hole: those are free, not a hole.
+                self.mem.block[at:start] = self.mem.block[at:start].replace(bytes([BLOCK_RESERVED]), bytes([BLOCK_HOLE]))
                 at = end
         for name, start_pa, size, _ in self.boot_log:
             label = self.owner_id("wait tables" if name.startswith("wait table") else "buddy bitmaps" if name.startswith("buddy") else name)
@@ -449,6 +454,7 @@ class Machine(Kernel):
         check(self)
 
 
+BOOT_STAGES = ("setup_memory_region", "setup_memory", "paging_init", "register_memory", "mem_init")
 _READY = ("mem_init", "boot_nodes")
 
 

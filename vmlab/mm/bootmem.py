@@ -200,9 +200,11 @@ class BootmemAllocator(Part):
         if bdata.map is None:
             raise KernelBug("free_all_bootmem_core", "the bitmap is gone: boot memory has retired already", "retired")
         total = 0
+        base = bdata.node_boot_start >> PAGE_SHIFT
+        shift = pgdat.node_start_pfn - base  # the kernel walks mem_map by index, from the node's first page
         for start, end in bdata.ranges():
-            total += free_boot_pages(self.kernel, start, end)
-        idx = bdata.node_low_pfn - (bdata.node_boot_start >> PAGE_SHIFT)
+            total += free_boot_pages(self.kernel, start + shift, end + shift)
+        idx = bdata.node_low_pfn - base
         map_pages = (idx // 8 + PAGE_SIZE - 1) // PAGE_SIZE
         if pgdat not in self.kernel.ready_nodes:
             raise KernelBug("virt_to_page", f"the bitmap of node {pgdat.nid} is on a node that was never set up", "node")

@@ -91,7 +91,7 @@ class ZoneSetup(Part):
         """Set up a node: mem_map, and each zone with its wait table and buddy bitmaps, all from boot memory.
 
         Every page starts reserved with count 0. *zones_size* and *holes* are in pages,
-        *start_pfn* is the node's first frame. kernel: mm/page_alloc.c:free_area_init_core
+        *start_pfn* is the node's first frame. kernel: mm/page_alloc.c:free_area_init_core, free_area_init
         """
         kernel = self.kernel
         mem = kernel.mem

@@ -8,6 +8,7 @@ from typing import Any
 from ...errors import KernelBug, KernelHang, TraceError
 from ...machine import Machine
 from ...mm.mmzone import pack_bits
+from ...mm.page import MemMap
 from .common import bug_site, free_pages, integer, need_balance, snap
 
 Line = dict[str, Any]
@@ -18,11 +19,13 @@ class BootmemReplay:
 
     def __init__(self, header: Line) -> None:
         self.machine: Machine | None = None
+        self.announced: Line = {}  # the frames a trace line says the allocator will cover
 
     def __call__(self, line: Line) -> Line:
         op = line.get("op")
         if op == "trace":
             self.machine = None
+            self.announced = {k: integer(line, k) for k in ("start", "end") if k in line}
             return dict(line)
         if op == "bm_init":
             return self._init(line)
@@ -44,6 +47,7 @@ class BootmemReplay:
                 got["free_ranges"] = [list(r) for r in bdata.ranges()]
                 return got
             elif op == "bm_zinit":
+                self._grow(machine, sum(line["sizes"]))
                 machine.zone_setup.free_area_init_core(machine.pgdats[0], list(line["sizes"]), 0, None)
             elif op == "bm_freeall":
                 got["r"] = bootmem.free_all_bootmem_core(machine.pgdats[0])
@@ -63,9 +67,17 @@ class BootmemReplay:
         if not 0 <= start < end <= 1 << 20:
             raise TraceError(f"bm_init from frame {start} to {end}")
         self.machine = machine = Machine(e820=[(0, end << 12, 1)])
-        got: Line = {"op": "bm_init", "mapstart": mapstart, "start": start, "end": end}
+        got: Line = {"op": "bm_init", "mapstart": mapstart, "start": start, "end": end} | self.announced
         got["r"] = machine.bootmem.init_bootmem_core(machine.pgdats[0], mapstart, start, end)
         return got | self._state()
+
+    @staticmethod
+    def _grow(machine: Machine, frames: int) -> None:
+        """Zones may be made larger than the boot bitmap is."""
+        if frames > machine.mem.frames:
+            machine.mem = MemMap(frames)
+            for part in machine.parts():
+                part.attach(machine)
 
     def _zones_now(self) -> Line:
         assert self.machine is not None
