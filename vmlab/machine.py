@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .hw.e820 import E820Entry, parse_size, pc_map
 from .hw.layout import MAX_NONPAE_PFN, PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE, pfn_down, pfn_up
+from .hw.memory import PhysicalMemory
 from .mm import init, numa, setup
 from .mm.bootmem import BootmemAllocator
 from .mm.check import check
@@ -119,6 +120,7 @@ class Machine(Kernel):
         self.tape: Tape | None = None
         self.pgdats = [PgData(i) for i in range(max(1, len(self.config.nodes)))]
         self.mem = MemMap(self._frames()) if mem is None else mem
+        self.ram = PhysicalMemory(self.mem.frames)
         for part in self.parts():
             part.attach(self)
         self.on_event = on_event
@@ -284,6 +286,24 @@ class Machine(Kernel):
             raise ValueError("high memory has no fixed address: ask without __GFP_HIGHMEM (kernel: include/linux/mm.h)")
         page = self.alloc_pages(gfp_mask, order)
         return (page.virtual or 0) if page else 0
+
+    def get_zeroed_page(self, gfp_mask: int = GFP_KERNEL) -> int:
+        """Allocate one page full of zeroes and return its kernel virtual address, 0 on failure. kernel: mm/page_alloc.c:get_zeroed_page"""
+        address = self.get_free_pages(gfp_mask, 0)
+        if address:
+            self.write(address - PAGE_OFFSET, bytes(PAGE_SIZE))
+        return address
+
+    def read(self, address: int, length: int) -> bytes:
+        """*length* bytes at physical *address*; pages keep what they held when they change hands."""
+        return self.ram.read(address, length)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Store *data* at physical *address* (bytes)."""
+        self.ram._check(address, len(data))
+        if self.tape is not None:
+            self.tape.begin("write", (address, data.hex()))
+        self.ram.write(address, data)
 
     def get_dma_pages(self, gfp_mask: int = GFP_KERNEL, order: int = 0) -> int:
         """Allocate below 16 MiB and return the address, 0 on failure. kernel: include/linux/mm.h:__get_dma_pages"""

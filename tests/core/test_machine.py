@@ -92,6 +92,24 @@ def test_addresses() -> None:
         m.get_free_pages(GFP_HIGHUSER)
 
 
+def test_pages_keep_their_bytes_unless_asked_for_zeroes() -> None:
+    m = vmlab.boot(ram="64M")
+    page = m.alloc_pages(GFP_KERNEL, 1)
+    assert page is not None and m.read(page.address, 8192) == bytes(8192)
+    m.write(page.address + 4090, b"across two pages")
+    assert m.read(page.address + 4090, 16) == b"across two pages"
+    m.free_pages(page)
+    again = m.alloc_pages(GFP_KERNEL, 1)
+    assert again == page and m.read(page.address + 4090, 6) == b"across"  # 2.4 hands pages on as they are
+    twin = m.copy()
+    m.free_pages(page)
+    address = m.get_zeroed_page()
+    assert address - 0xC0000000 == page.address and m.read(page.address, 4096) == bytes(4096)
+    assert twin.read(page.address + 4090, 6) == b"across"
+    with pytest.raises(ValueError, match="not in this machine"):
+        m.write((64 << 20) - 1, b"xx")
+
+
 def drain(m: vmlab.Machine, mask: int = GFP_ATOMIC) -> list[vmlab.Page]:
     pages = []
     while (page := m.alloc_pages(mask, 0)) is not None:

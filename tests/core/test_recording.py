@@ -137,6 +137,7 @@ def test_recording_part_of_a_life() -> None:
         machine.alloc_pages(GFP_KERNEL, 0)
         machine.set_task_flags(0)
         machine.clear_need_balance()
+        machine.write(0x200000, b"bytes travel too")
     end = machine.snapshot()
     machine.free_pages(pages[7])  # no longer recorded
     assert tape.seek(len(tape) - 1).snapshot().blobs == end.blobs
@@ -148,6 +149,7 @@ def test_recording_part_of_a_life() -> None:
         "alloc_pages",
         "set_task_flags",
         "clear_need_balance",
+        "write",
     ]
     with pytest.raises(ValueError, match="stays as it is"):
         tape.start()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..hw.e820 import E820Entry
+from ..hw.memory import PhysicalMemory
 from .events import Event, Listener
 from .gfp import PF_FREE_PAGES, PF_MEMALLOC, PF_MEMDIE
 from .mmzone import PgData, Zone
@@ -97,6 +98,7 @@ class Kernel:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.mem = MemMap(0)
+        self.ram = PhysicalMemory(0)
         self.e820: list[E820Entry] = []
         self.pgdats: list[PgData] = []  # by node id
         self.pgdat_list: list[PgData] = []  # in the kernel's list order

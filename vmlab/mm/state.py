@@ -66,6 +66,8 @@ def capture(kernel: Kernel, *, columns: bool = True) -> State:
     if columns:
         for name in COLUMNS:
             blobs[name] = bytes(memoryview(getattr(kernel.mem, name)).cast("B"))
+    for pfn, contents in kernel.ram.contents.items():
+        blobs[f"frame{pfn}"] = bytes(contents)
     nodes = []
     for pgdat in kernel.pgdats:
         zones = []
@@ -118,6 +120,8 @@ def restore(kernel: Kernel, state: State) -> None:
     for name in COLUMNS:
         if name in blobs:
             memoryview(getattr(mem, name)).cast("B")[:] = blobs[name]  # in place, whatever the item size
+    kernel.ram.contents.clear()
+    kernel.ram.contents.update((int(name[5:]), bytearray(blob)) for name, blob in blobs.items() if name.startswith("frame"))
     by_id = {p.nid: p for p in kernel.pgdats}
     kernel.pgdats[:] = [by_id.get(node["id"]) or PgData(node["id"]) for node in plain["nodes"]]
     zones = {z.index: z for p in kernel.pgdats for z in p.node_zones}
