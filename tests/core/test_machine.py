@@ -103,8 +103,11 @@ def test_pages_keep_their_bytes_unless_asked_for_zeroes() -> None:
     assert again == page and m.read(page.address + 4090, 6) == b"across"  # 2.4 hands pages on as they are
     twin = m.copy()
     m.free_pages(page)
-    address = m.get_zeroed_page()
-    assert address - 0xC0000000 == page.address and m.read(page.address, 4096) == bytes(4096)
+    address = m.get_zeroed_page(GFP_KERNEL)
+    physical = address - 0xC0000000
+    m.write(physical, b"dirty")
+    m.free_pages_at(address, 0)
+    assert m.get_zeroed_page(GFP_KERNEL) == address and m.read(physical, 4096) == bytes(4096)
     assert twin.read(page.address + 4090, 6) == b"across"
     with pytest.raises(ValueError, match="not in this machine"):
         m.write((64 << 20) - 1, b"xx")

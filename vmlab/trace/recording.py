@@ -206,7 +206,7 @@ class Tape:
         else:
             k = bisect_right(self._first, event) - 1
             if event == self.op_end(k):
-                self._to_op(k + 1)
+                self._to_op(self._next_op(event))
             else:
                 self._to_op(k)
                 self._into(k, event - self._first[k])
@@ -224,7 +224,7 @@ class Tape:
         if event >= 0:
             k = bisect_right(self._first, event) - 1
             if event == self.op_end(k):
-                k += 1
+                k = self._next_op(event)
         self._position = None
         self._to_op(k)
         assert self._replica is not None
@@ -247,6 +247,10 @@ class Tape:
             raise ValueError(
                 f"event {event!r}: this tape has events {low} to {self._events - 1}" if self._events else "this tape has no events yet"
             )
+
+    def _next_op(self, event: int) -> int:
+        """The operation that makes the event after *event*; operations between that make none are done by then."""
+        return len(self._names) if event + 1 >= self._events else bisect_right(self._first, event + 1) - 1
 
     def _machine(self) -> Machine:
         if self._replica is None:
