@@ -49,7 +49,7 @@ def splits(data: Any) -> list[list[int]]:
 
 
 EXERCISE = Exercise("00-toy", "A toy", (
-    calculation("watermarks", "Watermarks", 3, answer="watermarks", inputs=lambda r: {"pages": r.randrange(300, 200_000)},
+    calculation("watermarks", "Watermarks", 3, answer="watermarks", inputs=lambda r: {"pages": r.choice([r.randrange(300, 2500), r.randrange(2600, 32_000), r.randrange(33_000, 90_000)])},
                 text=lambda q: f"A zone has {q['pages']} pages. What are pages_min, pages_low and pages_high?",
                 oracle=lambda q: {"min": clamp(q["pages"]), "low": 2 * clamp(q["pages"]), "high": 3 * clamp(q["pages"])},
                 parts={"min": (1, "pages_min"), "low": (1, "pages_low"), "high": (1, "pages_high")},

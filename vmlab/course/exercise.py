@@ -416,7 +416,7 @@ def exercises() -> dict[str, Exercise]:
     """Every exercise known: the `exNN` modules of vmlab.course, the files named in $VMLAB_EXERCISES, and those registered."""
     package = importlib.import_module("vmlab.course")
     for info in pkgutil.iter_modules(package.__path__):
-        if info.name.startswith("ex") and info.name[2:4].isdigit() and info.name not in _loaded:
+        if len(info.name) == 4 and info.name.startswith("ex") and info.name[2:].isdigit() and info.name not in _loaded:
             _take(importlib.import_module(f"vmlab.course.{info.name}"))
             _loaded.add(info.name)
     for path in os.environ.get("VMLAB_EXERCISES", "").split(os.pathsep):

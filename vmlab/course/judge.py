@@ -7,13 +7,18 @@ signed, so that a result file edited afterwards is noticed.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import hmac
 import json
+import os
 import secrets
+import signal
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +27,9 @@ from vmlab.course import plain, sandbox
 from vmlab.course.exercise import Case, Criterion, Exercise, Mistake, Task, Verdict, normal_student, rng_for
 
 VERSION = "1"  # of the judge: part of every result and of every cache key
-LOAD_SECONDS = 8.0  # for running all cells once
+LOAD_SECONDS = 6.0  # for running all cells once
 BUDGET_SECONDS = 90.0  # for a whole submission; a notebook full of endless loops ends here
+JUDGE_SECONDS = 10.0  # for the parent's own work on one answer
 RESTARTS = 14
 
 
@@ -140,6 +146,24 @@ def submission_hash(cells: Iterable[Cell], notes: Iterable[str] = ()) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@functools.cache
+def fingerprint() -> str:
+    """A name for the code that decides: the course's, the core's and that of exercises loaded from files."""
+    package = Path(__file__).resolve().parents[1]
+    files = sorted([*package.glob("course/*.py"), *package.glob("course/kit/*.py"), *package.glob("mm/*.py"), *package.glob("hw/*.py"),
+                    *package.glob("*.py")])
+    extra = [Path(p) for p in os.environ.get("VMLAB_EXERCISES", "").split(os.pathsep) if p]
+    digest = hashlib.sha256()
+    for path in [*files, *(p for p in extra if p.is_file())]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def exercise_version(exercise: Exercise) -> str:
+    """The version of an exercise as results record it: its own number and the fingerprint of the code."""
+    return f"{exercise.version}+{fingerprint()}"
+
+
 def signing_key(folder: Path) -> bytes:
     """The instructor's key in `folder` (made on first use, readable by its owner only)."""
     path = folder / "judge.key"
@@ -156,8 +180,9 @@ def signing_key(folder: Path) -> bytes:
 class Session:
     """The cells of one submission in a child, restarted as often as it takes: one task's endless loop costs only that task."""
 
-    def __init__(self, cells: Sequence[Cell], questions: Mapping[str, Any], deadline: float) -> None:
-        self.cells = list(cells)
+    def __init__(self, cells: Sequence[Cell], questions: Mapping[str, Any], deadline: float, fatal: set[Cell] | None = None) -> None:
+        self.cells = self.handed_in = list(cells)
+        self.fatal = fatal if fatal is not None else set()  # cells that ended or hung a process; shared by the two runs
         self.questions = dict(questions)
         self.deadline = deadline
         self.cell_errors: dict[str, str] = {}
@@ -183,6 +208,7 @@ class Session:
             self._starts += 1
             child = sandbox.Child(sandbox.room(), self.questions)
             self.trouble = child.trouble
+            self.cells = [c for c in self.cells if c not in self.fatal]
             reply = child.load([[c.label, c.source] for c in self.cells], min(LOAD_SECONDS, self._left()))
             if reply.ending is None:
                 self._child = child
@@ -193,7 +219,8 @@ class Session:
             child.close()
             number = reply.ending.cell
             if 0 <= number < len(self.cells):
-                culprit = self.cells.pop(number)
+                culprit = self.cells[number]
+                self.fatal.add(culprit)
                 self.cell_errors[culprit.label] = f"it {reply.ending.says}"
             else:
                 self._hopeless = f"the code could not be run: {reply.ending.says}"
@@ -228,7 +255,9 @@ def _failure(task: Task, reply: sandbox.Reply, session: Session, hidden: bool) -
         return f"Your code {reply.ending.says}."
     kind = reply.error.get("kind")
     if kind == "missing":
-        broken = [f"cell {label}: {text}" for label, text in session.cell_errors.items()]
+        wanted = reply.error.get("name") or ""
+        makers = {c.label for c in session.handed_in if wanted and wanted in c.source}
+        broken = [f"cell {label}: {text}" for label, text in session.cell_errors.items() if label in makers]
         why = f" A cell of yours failed, which may be the reason: {'; '.join(broken[:3])}." if broken else ""
         return f"There is no {reply.error.get('name') or name} in the notebook yet.{why}"
     if kind == "uncallable":
@@ -243,10 +272,33 @@ def _failure(task: Task, reply: sandbox.Reply, session: Session, hidden: bool) -
 # --- judging one task ------------------------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Interrupt this process's own work on one answer: an answer like 10**9 must not make a judge count that far. Raises TimeoutError.
+
+    Only where signals exist and in the main thread; elsewhere there is no limit.
+    """
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise TimeoutError("the answer could not be judged in reasonable time")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def _verdicts(task: Task, case: Case, got: Any, warnings: list[str]) -> dict[str, Verdict]:
     concerned = case.criteria or tuple(c.id for c in task.criteria)
     try:
-        word = task.judge(task, case, got)
+        with time_limit(JUDGE_SECONDS):
+            word = task.judge(task, case, got)
         if isinstance(word, Verdict):
             return {name: word for name in concerned}
         return {name: word[name] for name in concerned if name in word}
@@ -348,11 +400,12 @@ def judge(exercise: Exercise, cells: Sequence[Cell], student: str, *, seed: str,
     Returns a Result without a signature. Never raises for anything a submission contains.
     """
     where = sandbox.room()
-    result = Result(exercise.id, exercise.version, VERSION, student, submission_hash(cells, notes), seed, where.kind, exercise.points,
+    result = Result(exercise.id, exercise_version(exercise), VERSION, student, submission_hash(cells, notes), seed, where.kind, exercise.points,
                     notes=list(notes), warnings=list(where.warnings))
     asked = questions(exercise, student)
     deadline = time.monotonic() + BUDGET_SECONDS
-    sessions = [Session(cells, asked, deadline) for _ in range(2)]
+    fatal: set[Cell] = set()
+    sessions = [Session(cells, asked, deadline, fatal) for _ in range(2)]
     recorded = ""
     try:
         for task in exercise.tasks:

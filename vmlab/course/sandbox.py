@@ -100,6 +100,8 @@ def _bwrap_command(bwrap: str, box: str, as_root: bool) -> tuple[list[str], str,
         cmd += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
         cmd += ["--unshare-all", "--unshare-user", "--disable-userns", "--uid", "65534", "--gid", "65534"]
+    for parent in ("/usr", "/usr/bin", "/usr/local", "/usr/local/bin", "/usr/local/lib", "/dev"):
+        cmd += ["--perms", "0755", "--dir", parent]  # else the unprivileged user could not pass through them
     for folder in ("/usr/lib", "/usr/lib64", "/usr/lib32", "/lib", "/lib64"):
         if os.path.islink(folder):
             cmd += ["--symlink", os.readlink(folder), folder]
@@ -126,7 +128,7 @@ def _bwrap_command(bwrap: str, box: str, as_root: bool) -> tuple[list[str], str,
         real = Path(str(mask).replace(inside, prefix, 1)) if inside != prefix else mask
         if real.is_dir():
             cmd += ["--tmpfs", str(mask)]
-    cmd += ["--dir", "/dev", "--dev-bind", "/dev/null", "/dev/null", "--dev-bind", "/dev/urandom", "/dev/urandom"]
+    cmd += ["--dev-bind", "/dev/null", "/dev/null", "--dev-bind", "/dev/urandom", "/dev/urandom"]
     cmd += ["--size", str(16 << 20), "--perms", "0777", "--tmpfs", "/tmp", "--ro-bind", box, "/box", "--chdir", "/tmp"]
     cmd += ["--remount-ro", "/", "--setenv", "HOME", "/tmp", "--setenv", "LANG", "C.UTF-8"]
     return cmd, python, "/box"
@@ -300,11 +302,13 @@ class Child:
                 cell = reply["at"]
             elif type(reply) is dict and reply.get("id") == number:
                 return reply
-            # anything else was not written by child.py for this request; it is not an answer to it
+            else:  # not written by child.py for this request
+                self.close()
+                return Ending("malformed", "wrote into the connection to the judge", cell)
 
     def _obituary(self, cell: int) -> Ending:
         try:
-            code = self._process.wait(timeout=2)
+            code = None if self._flood else self._process.wait(timeout=0.5)
         except subprocess.TimeoutExpired:
             code = None  # it closed its pipe but lives on
         flood = self._flood
