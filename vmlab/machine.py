@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .hw.e820 import E820Entry, parse_size, pc_map
-from .hw.layout import MAX_NONPAE_PFN, PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE, pfn_down, pfn_up
+from .hw.layout import MAX_NONPAE_PFN, MAX_PAE_PFN, PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE, pfn_down, pfn_up
 from .hw.memory import PhysicalMemory
 from .mm import init, numa, setup
 from .mm.bootmem import BootmemAllocator
@@ -128,8 +128,11 @@ class Machine(Kernel):
     def _frames(self) -> int:
         """Frames from 0 to the end of RAM (or of the last node)."""
         if self.config.nodes:
-            return max(start + dma + normal + high for start, dma, normal, high, _, _ in self.config.nodes)
-        limit = (1 << 24) if self.config.pae else MAX_NONPAE_PFN
+            frames = max(start + dma + normal + high for start, dma, normal, high, _, _ in self.config.nodes)
+            if frames > MAX_PAE_PFN:
+                raise ValueError(f"the nodes end at frame {frames}: a machine has at most 64 GiB, {MAX_PAE_PFN} frames")
+            return frames
+        limit = MAX_PAE_PFN if self.config.pae else MAX_NONPAE_PFN
         ends = [pfn_down(e.end) for e in self.config.e820 if e.type == 1 and pfn_up(e.addr) < pfn_down(e.end)]
         if not ends:
             raise ValueError("the e820 map has no RAM (type 1) in it")

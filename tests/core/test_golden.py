@@ -135,6 +135,7 @@ def test_good_file_says_how_many_operations(capsys: pytest.CaptureFixture[str]) 
         (b'{"subsystem": "buddy"}\n{"op": "alloc"}\n', "trace line must come first"),
         (b'{"subsystem": "zones"}\n{"op": "machine", "machine": {"e820": []}}\n', "line 2"),
         (b'{"subsystem": "numa", "nodes": [[0, 4096, 0]], "node_init_order": [0], "build": ""}\n{"op": ["free", 9, 1, 1]}\n', "no node 9"),
+        (b'{"subsystem": "numa", "nodes": [[99999999999, 4096, 0]], "node_init_order": [0], "build": ""}\n{"op": []}\n', "at most 64 GiB"),
         (b"\x1f\x8b\x08 not gzip", "damaged gzip"),
         (b"\xff\xfe\x00", "not a text file"),
     ],

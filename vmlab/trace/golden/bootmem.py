@@ -47,6 +47,8 @@ class BootmemReplay:
                 got["free_ranges"] = [list(r) for r in bdata.ranges()]
                 return got
             elif op == "bm_zinit":
+                if len(line["sizes"]) != 3 or not all(type(s) is int and 0 <= s <= 1 << 20 for s in line["sizes"]):
+                    raise TraceError("sizes must be three page counts of at most 4 GiB")
                 self._grow(machine, sum(line["sizes"]))
                 machine.zone_setup.free_area_init_core(machine.pgdats[0], list(line["sizes"]), 0, None)
             elif op == "bm_freeall":
