@@ -75,7 +75,7 @@ class Tape:
         self._keys = KeyFrames(key_interval, max_bytes)
         self._next_key = self._keys.add(0, 0, machine)
         self._replica: Machine | None = None
-        self._replica_op = 0  # the replica stands before this operation; -1 when inside one
+        self._replica_op = -1  # the replica stands before this operation; -1 when inside one
         self._near: OrderedDict[int, State] = OrderedDict()
         self._event_cache: OrderedDict[int, list[Event]] = OrderedDict()
         self._position: int | None = None
