@@ -208,8 +208,7 @@ class Bomb:
     Attack("raises-points", "sets a test cell's points to 999", shaped(raise_points), "There is no"),
     Attack("unlocks-tests", "turns a test cell into a solution cell worth its points", shaped(unlock_tests), "There is no"),
     Attack("copied", "hands in another student's literal answers", testing.edited(RELEASE, {
-        "student": 'STUDENT = "alice"',
-        "watermarks": f"watermarks = {watermarks_of('alice')}"}),
+        "watermarks": f"STUDENT = 'alice'\nwatermarks = {watermarks_of('alice')}"}),
         "is right for the numbers of 'alice'"),
     Attack("empty-file", "hands in an empty file", b"", "The file is empty"),
     Attack("not-json", "hands in something that is no notebook", b"\x89PNG\r\n\x00\xff" * 50, "cannot be read"),

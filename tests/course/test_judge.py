@@ -85,13 +85,13 @@ def test_copied_answers_are_recognised_by_the_name_in_the_notebook_and_by_classm
     numbers = toy.EXERCISE.task("watermarks").question("00-toy", "alice")
     low = toy.clamp(numbers["pages"])
     literal = f'watermarks = {{"min": {low}, "low": {2 * low}, "high": {3 * low}}}'
-    named = judged({"watermarks": literal, "student": 'STUDENT = "alice"'}, student="mallory")
+    named = judged({"watermarks": f'STUDENT = "alice"\n{literal}'}, student="mallory")
     assert named.task("watermarks").earned == 0
     assert "right for the numbers of 'alice', but it was handed in by 'mallory'" in sentences(named)
     rebuilt = [Cell("watermarks", literal)]
     silent = judge.judge(toy.EXERCISE, rebuilt, "mallory", seed="s", classmates=["bob", "alice"], only="watermarks")
     assert "fits the numbers of another student" in sentences(silent) and "alice" not in sentences(silent)
-    wrong_name = judged({"watermarks": 'watermarks = {"min": 1, "low": 1, "high": 1}', "student": 'STUDENT = "bob"'}, student="mallory")
+    wrong_name = judged({"watermarks": 'STUDENT = "bob"\nwatermarks = {"min": 1, "low": 1, "high": 1}'}, student="mallory")
     assert "worked under the name 'bob'" in sentences(wrong_name)
 
 

@@ -47,9 +47,8 @@ class Book:
 
     def student(self) -> None:
         """The cell in which students write their name, so that everybody sees their own numbers."""
-        self._add("code", 'STUDENT = ""  # the name you hand in under; leave "" when the line below already shows it\n'
-                  "### BEGIN SOLUTION\nSTUDENT = \"solution\"\n### END SOLUTION\n\nfrom vmlab import course\n\ncourse.student()",
-                  "student", solution=True)
+        self.given('from vmlab import course\n\nSTUDENT = ""  # the name you hand in under; leave "" when the line below shows it already\n'
+                   "course.student()")
 
     def answer(self, grade_id: str, source: str) -> None:
         """A solution cell: what stands between ### BEGIN SOLUTION and ### END SOLUTION is taken out of the release."""

@@ -90,9 +90,9 @@ def problems(notebook: Notebook, judged: Exercise) -> list[str]:
         if f'course.check("{judged.id}/{task.id}")' not in submission.source_of(cell):
             found.append(f'cell check-{task.id} must call course.check("{judged.id}/{task.id}")')
     found += [f"test cell {name!r} belongs to no task of the exercise" for name in tests]
-    named = any(is_answer(c) and "STUDENT" in submission.source_of(c) for c in notebook["cells"])
+    named = any('STUDENT = ""' in submission.source_of(c) for c in notebook["cells"] if c["cell_type"] == "code" and not is_answer(c))
     if not named and any(t.per_student for t in judged.tasks):
-        found.append("there is no solution cell that sets STUDENT")
+        found.append('there is no given cell with STUDENT = "" (Book.student() makes one)')
     return found
 
 

@@ -17,7 +17,7 @@ from vmlab.course import generate, submission
 from vmlab.course.exercise import Exercise, exercise
 from vmlab.course.judge import Result, judge
 
-STUDENT = "solution"  # the name solution notebooks carry, too
+STUDENT = "solution"
 SEED = "a fixed seed for tests"
 
 
