@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 from .hw.e820 import E820Entry, parse_size, pc_map
 from .hw.layout import MAX_NONPAE_PFN, MAX_PAE_PFN, PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE, pfn_down, pfn_up
 from .hw.memory import PhysicalMemory
-from .mm import init, numa, setup
+from .mm import numa
 from .mm.bootmem import BootmemAllocator
 from .mm.check import check
 from .mm.events import Listener
 from .mm.gfp import GFP_KERNEL, PF_FREE_PAGES, PF_MEMALLOC, PF_MEMDIE
 from .mm.kernel import Config, Kernel
 from .mm.mmzone import MAX_ORDER, PgData, Zone
-from .mm.page import BLOCK_HOLE, BLOCK_RESERVED, BLOCK_USED, MemMap, Page
+from .mm.page import BLOCK_USED, MemMap, Page
 from .mm.page_alloc import PageAllocator
-from .mm.page_init import ZoneSetup, free_boot_pages
+from .mm.page_init import ZoneSetup
 from .mm.reclaim import Reclaim, ScriptedReclaim
+from .mm.startup import Startup
 from .mm.state import State, capture, restore
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _node(spec: Sequence[int]) -> tuple[int, int, int, int, int, int]:
     return values
 
 
-class Machine(Kernel):
+class Machine(Startup):
     """A PC with the Linux 2.4.22 memory manager. ``boot()`` makes one and switches it on.
 
     ram: bytes or text ("64M"), 16 MiB to 4 GiB, to 64 GiB with ``pae=True``.
@@ -138,98 +139,6 @@ class Machine(Kernel):
             raise ValueError("the e820 map has no RAM (type 1) in it")
         return min(max(ends), limit)
 
-    # -- boot ---------------------------------------------------------------------------------
-
-    def power_on(self) -> Machine:
-        """Boot: firmware map → boot memory → zones → buddy allocator. Returns self.
-
-        A machine that stands in the middle of its boot (a branch of a recorded one) goes on from there.
-        kernel: init/main.c:start_kernel
-        """
-        if not self._stages_left():
-            raise ValueError("this machine is on already; make a new one with vmlab.boot()")
-        for stage in self._stages_left():
-            self.boot_step(stage)
-        return self
-
-    def _stages_left(self) -> list[str]:
-        """Stages of the boot that are still to come."""
-        stages = ["boot_nodes"] if self.config.nodes else list(BOOT_STAGES)
-        return stages[stages.index(self.boot_stage) + 1 :] if self.boot_stage in stages else stages
-
-    def boot_step(self, stage: str) -> None:
-        """Run the next stage of the boot: BOOT_STAGES in order; a NUMA machine has only boot_nodes.
-
-        Raises ValueError for any other stage.
-        """
-        if stage not in self._stages_left()[:1]:
-            left = self._stages_left()
-            raise ValueError(f"no boot stage {stage!r} now: " + (f"the next one is {left[0]!r}" if left else "the machine is on"))
-        if self.tape is not None:
-            self.tape.begin("boot_step", (stage,))
-        self.emit("boot_stage", stage)
-        self.boot_stage = stage
-        if stage == "setup_memory_region":
-            if self.config.memfrac is not None:
-                self.zone_balance_ratio = self.zone_setup.setup_mem_frac(self.config.memfrac)
-            setup.setup_memory_region(self)
-        elif stage == "setup_memory":
-            setup.setup_memory(self)
-        elif stage == "paging_init":
-            init.paging_init(self)
-        elif stage == "register_memory":
-            setup.register_memory(self)
-        elif stage == "mem_init":
-            init.mem_init(self)
-            self._mark_owners()
-        elif stage == "boot_nodes":
-            for nid in self.config.node_init_order:
-                self.init_node(nid)
-            for nid in self.config.node_init_order:
-                self.retire_node(nid)
-            self._mark_owners()
-
-    def init_node(self, nid: int) -> None:
-        """Boot memory and zones of node *nid*. kernel: mm/bootmem.c:init_bootmem_node, mm/numa.c:free_area_init_node"""
-        start, dma, normal, high, reserved, hole = self.config.nodes[nid]
-        pgdat = self.pgdats[nid]
-        end = start + dma + normal
-        mapsize = self.bootmem.init_bootmem_core(pgdat, start + reserved, start, end)
-        self.bootmem.free_bootmem_core(pgdat.bdata, start << PAGE_SHIFT, end - start - hole << PAGE_SHIFT)
-        self.bootmem.reserve_bootmem_core(pgdat.bdata, start << PAGE_SHIFT, (reserved << PAGE_SHIFT) + mapsize)
-        holes = None if not hole else [hole, 0, 0] if dma else [0, hole, 0]
-        self.zone_setup.free_area_init_node(pgdat, [dma, normal, high], start, holes)
-
-    def retire_node(self, nid: int) -> int:
-        """Hand node *nid*'s boot memory to its buddy lists, then its high memory from the top down.
-
-        Returns the pages freed from boot memory.
-        """
-        pgdat = self.pgdats[nid]
-        freed = self.bootmem.free_all_bootmem_core(pgdat)
-        high = pgdat.node_zones[2]
-        if high.size:
-            free_boot_pages(self, high.start_pfn, high.end_pfn, descending=True, highmem=True)
-        self.totalram_pages += freed
-        return freed
-
-    def _mark_owners(self) -> None:
-        """Label the frames that boot took, for the pictures."""
-        owner, flags = self.mem.owner, self.mem.flags
-        if not self.config.nodes:
-            hole = bytes([self.owner_id("BIOS hole")])
-            at = 0
-            for start, end in init.ram_frames(self, 0, self.mem.frames):
-                owner[at:start] = hole * (start - at)
-                # The kernel frees its boot bitmap's pages even where the map has a hole: those are free, not a hole.
-                self.mem.block[at:start] = self.mem.block[at:start].replace(bytes([BLOCK_RESERVED]), bytes([BLOCK_HOLE]))
-                at = end
-        for name, start_pa, size, _ in self.boot_log:
-            label = self.owner_id("wait tables" if name.startswith("wait table") else "buddy bitmaps" if name.startswith("buddy") else name)
-            for pfn in range(start_pa >> PAGE_SHIFT, pfn_up(start_pa + size)):
-                if flags[pfn] >> 14 & 1 and not owner[pfn]:
-                    owner[pfn] = label
-
     # -- allocating ---------------------------------------------------------------------------
 
     def alloc_pages(self, gfp_mask: int = GFP_KERNEL, order: int = 0, *, node: int | None = None, owner: str = "") -> Page | None:
@@ -240,7 +149,7 @@ class Machine(Kernel):
         """
         if order.__class__ is not int or order < 0:
             raise ValueError(f"order={order!r}: an order is a whole number from 0 to {MAX_ORDER - 1}; 2^order pages are allocated")
-        if self.boot_stage not in _READY:
+        if not self.ready:
             raise ValueError("the buddy allocator is not up yet: use vmlab.boot(), or power_on() first")
         if self.tape is not None:
             self.tape.begin("alloc_pages", (gfp_mask, order, node, owner))
@@ -393,7 +302,7 @@ class Machine(Kernel):
 
     def meminfo(self) -> str:
         """Totals in kB, in the form of /proc/meminfo."""
-        if self.boot_stage not in _READY:
+        if not self.ready:
             return f"(powered {'off' if self.boot_stage == 'off' else 'on, at ' + self.boot_stage}: no memory is managed yet)"
         kb = PAGE_SIZE >> 10
         free, high_free = self.nr_free_pages(), self.nr_free_highpages()
@@ -475,10 +384,6 @@ class Machine(Kernel):
     def check(self) -> None:
         """Check every invariant of the buddy allocator; raises KernelBug naming the first that fails."""
         check(self)
-
-
-BOOT_STAGES = ("setup_memory_region", "setup_memory", "paging_init", "register_memory", "mem_init")
-_READY = ("mem_init", "boot_nodes")
 
 
 def _make(given: Any, base: type[Any], name: str) -> Any:

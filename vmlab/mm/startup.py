@@ -1,0 +1,115 @@
+"""Switching the machine on: the stages of the boot, in the kernel's order. kernel: init/main.c:start_kernel"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from ..hw.layout import PAGE_SHIFT, pfn_up
+from . import init, setup
+from .kernel import Kernel
+from .page import BLOCK_HOLE, BLOCK_RESERVED
+from .page_flags import RESERVED
+from .page_init import free_boot_pages
+
+BOOT_STAGES = ("setup_memory_region", "setup_memory", "paging_init", "register_memory", "mem_init")
+
+
+class Startup(Kernel):
+    """A kernel that can boot."""
+
+    tape: Any = None  # what records operations, if anything does
+
+    @property
+    def ready(self) -> bool:
+        """Whether the buddy allocator is up."""
+        return self.boot_stage in ("mem_init", "boot_nodes")
+
+    def power_on(self) -> Self:
+        """Boot: firmware map → boot memory → zones → buddy allocator. Returns self.
+
+        A machine that stands in the middle of its boot (a branch of a recorded one) goes on from there.
+        kernel: init/main.c:start_kernel
+        """
+        if not self._stages_left():
+            raise ValueError("this machine is on already; make a new one with vmlab.boot()")
+        for stage in self._stages_left():
+            self.boot_step(stage)
+        return self
+
+    def _stages_left(self) -> list[str]:
+        """Stages of the boot that are still to come."""
+        stages = ["boot_nodes"] if self.config.nodes else list(BOOT_STAGES)
+        return stages[stages.index(self.boot_stage) + 1 :] if self.boot_stage in stages else stages
+
+    def boot_step(self, stage: str) -> None:
+        """Run the next stage of the boot: BOOT_STAGES in order; a NUMA machine has only boot_nodes.
+
+        Raises ValueError for any other stage.
+        """
+        if stage not in self._stages_left()[:1]:
+            left = self._stages_left()
+            raise ValueError(f"no boot stage {stage!r} now: " + (f"the next one is {left[0]!r}" if left else "the machine is on"))
+        if self.tape is not None:
+            self.tape.begin("boot_step", (stage,))
+        self.emit("boot_stage", stage)
+        self.boot_stage = stage
+        if stage == "setup_memory_region":
+            if self.config.memfrac is not None:
+                self.zone_balance_ratio = self.zone_setup.setup_mem_frac(self.config.memfrac)
+            setup.setup_memory_region(self)
+        elif stage == "setup_memory":
+            setup.setup_memory(self)
+        elif stage == "paging_init":
+            init.paging_init(self)
+        elif stage == "register_memory":
+            setup.register_memory(self)
+        elif stage == "mem_init":
+            init.mem_init(self)
+            self._mark_owners()
+        elif stage == "boot_nodes":
+            for nid in self.config.node_init_order:
+                self.init_node(nid)
+            for nid in self.config.node_init_order:
+                self.retire_node(nid)
+            self._mark_owners()
+
+    def init_node(self, nid: int) -> None:
+        """Boot memory and zones of node *nid*. kernel: mm/bootmem.c:init_bootmem_node, mm/numa.c:free_area_init_node"""
+        start, dma, normal, high, reserved, hole = self.config.nodes[nid]
+        pgdat = self.pgdats[nid]
+        end = start + dma + normal
+        mapsize = self.bootmem.init_bootmem_core(pgdat, start + reserved, start, end)
+        self.bootmem.free_bootmem_core(pgdat.bdata, start << PAGE_SHIFT, end - start - hole << PAGE_SHIFT)
+        self.bootmem.reserve_bootmem_core(pgdat.bdata, start << PAGE_SHIFT, (reserved << PAGE_SHIFT) + mapsize)
+        holes = None if not hole else [hole, 0, 0] if dma else [0, hole, 0]
+        self.zone_setup.free_area_init_node(pgdat, [dma, normal, high], start, holes)
+
+    def retire_node(self, nid: int) -> int:
+        """Hand node *nid*'s boot memory to its buddy lists, then its high memory from the top down.
+
+        Returns the pages freed from boot memory.
+        """
+        pgdat = self.pgdats[nid]
+        freed = self.bootmem.free_all_bootmem_core(pgdat)
+        high = pgdat.node_zones[2]
+        if high.size:
+            free_boot_pages(self, high.start_pfn, high.end_pfn, descending=True, highmem=True)
+        self.totalram_pages += freed
+        return freed
+
+    def _mark_owners(self) -> None:
+        """Label the frames that boot took, for the pictures."""
+        owner, flags = self.mem.owner, self.mem.flags
+        if not self.config.nodes:
+            hole = bytes([self.owner_id("BIOS hole")])
+            at = 0
+            for start, end in init.ram_frames(self, 0, self.mem.frames):
+                owner[at:start] = hole * (start - at)
+                # The kernel frees its boot bitmap's pages even where the map has a hole: those are free, not a hole.
+                self.mem.block[at:start] = self.mem.block[at:start].replace(bytes([BLOCK_RESERVED]), bytes([BLOCK_HOLE]))
+                at = end
+        for name, start_pa, size, _ in self.boot_log:
+            label = self.owner_id("wait tables" if name.startswith("wait table") else "buddy bitmaps" if name.startswith("buddy") else name)
+            for pfn in range(start_pa >> PAGE_SHIFT, pfn_up(start_pa + size)):
+                if flags[pfn] & RESERVED and not owner[pfn]:
+                    owner[pfn] = label
