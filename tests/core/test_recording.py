@@ -293,3 +293,12 @@ def test_workloads_are_reproducible_and_run_anywhere() -> None:
         vmlab.workload("tea")
     with pytest.raises(ValueError, match="a step is"):
         vmlab.boot(ram="16M").run([("tea",)])
+
+
+def test_events_before_any_seek_of_a_tape_begun_in_mid_life() -> None:
+    machine = vmlab.boot(ram="16M")
+    heard: list[vmlab.mm.events.Event] = []
+    machine.on_event = heard.append
+    tape = machine.record()
+    machine.run(vmlab.workload("mixed", seed=6, n=20))
+    assert heard and tape.events(0, len(tape)) == heard
