@@ -4,6 +4,8 @@ Each is a widget with a ``text_alternative``; ``refresh()`` redraws it, and so d
 """
 
 # Imported here, not when first asked for: the import of a module `frames` would else hide the function `frames`.
+from .buddy import buddy
 from .frames import frames
+from .zones import zones
 
-__all__ = ["frames"]
+__all__ = ["buddy", "frames", "zones"]

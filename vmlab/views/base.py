@@ -28,10 +28,10 @@ STATIC = pathlib.Path(__file__).with_name("static")
 
 
 @functools.cache
-def esm(name: str) -> str:
-    """The ES module of the view *name*: the palette, what all views share, and its own file."""
+def esm(*names: str) -> str:
+    """An ES module: the palette, what all views share, and a view's own files, which go by *names*."""
     colours = f"const PALETTE = {json.dumps(palette.for_javascript())};\n"
-    return colours + (STATIC / "common.js").read_text() + (STATIC / f"{name}.js").read_text()
+    return colours + "".join((STATIC / f"{name}.js").read_text() for name in ("common", *names))
 
 
 @functools.cache

@@ -1,0 +1,353 @@
+"""The buddy allocator at work: its free lists, a block splitting and merging, the pair bits, all of it over time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets
+import traitlets
+
+from ..errors import VmlabError
+from ..machine import Machine
+from ..mm import gfp
+from ..mm.events import describe
+from ..mm.mmzone import MAX_ORDER
+from ..mm.page import BLOCK_USED
+from ..trace.recording import Tape
+from ..trace.workload import WORKLOADS, run, workload
+from .base import View, css, esm, number, zone_rows
+from .history import History
+from .timeline import Timeline, call
+
+__all__ = ["Buddy", "BuddyPicture", "buddy"]
+
+BEFORE, AFTER = 400, 400  # events sent around the position: the browser moves among them by itself
+SHOWN = 40  # blocks of a list the browser may show, at least
+MOST_CHOICES = 400  # allocated blocks offered for freeing
+MOST_STEPS = 20_000  # of a workload run from the picture
+GFPS = ["GFP_KERNEL", "GFP_ATOMIC", "GFP_USER", "GFP_HIGHUSER", "GFP_NOFS", "GFP_NOIO", "GFP_DMA"]
+
+
+class BuddyPicture(View):
+    """The part of the buddy view that is one picture: time line, controls, lists, tree, frames and pair bits.
+
+    ``position`` is the event after which the lists are shown (-1: the start). ``zone`` is an index into
+    ``zone_table``, ``order`` the order whose list and pair bits are looked at.
+    """
+
+    _esm = esm("buddy_replay", "buddy")
+    _css = css("buddy")
+
+    window = traitlets.Dict(help="State before the first of some events around the position, and these events.").tag(sync=True)
+    length = traitlets.Int(0, help="Events on the tape.").tag(sync=True)
+    position = traitlets.Int(-1, help="The event after which the machine is shown.").tag(sync=True)
+    zone = traitlets.Int(0, help="Index of the zone that is shown.").tag(sync=True)
+    order = traitlets.Int(0, help="The order that is looked at.").tag(sync=True)
+    choices = traitlets.List(help="Allocated blocks at the end of the tape: frame and label.").tag(sync=True)
+    runs = traitlets.List(help="Names of the runs: the first, and branches of it.").tag(sync=True)
+    run = traitlets.Int(0, help="The run that is shown.").tag(sync=True)
+    growing = traitlets.Bool(True, help="The tape's machine is still running, so its end can be acted at.").tag(sync=True)
+    message = traitlets.Dict(help="What the last action did: text, and whether it failed.").tag(sync=True)
+    menus = traitlets.Dict(help="What the controls offer.").tag(sync=True)
+
+    def __init__(self, source: Machine | Tape, zone: int | None = None, **traits: Any) -> None:
+        self._given = source
+        self._timelines = [_recorded(source)]
+        live = self.timeline.live
+        if zone is None:
+            zone = next((z.index for z in reversed(live.zones) if z.name != "HighMem"), 0)
+        super().__init__(
+            zone=zone, position=self.timeline.end, runs=["the machine"],
+            menus={"gfp": GFPS, "orders": MAX_ORDER, "workloads": [[name, text] for name, (_, text) in WORKLOADS.items()]}, **traits)
+        self.on_msg(self._on_message)
+        self._send_window()
+        self.observe(self._moved, "position")
+        self.observe(lambda _: self._describe(), ["zone"])
+
+    # -- where we are -------------------------------------------------------------------------
+
+    @property
+    def timeline(self) -> Timeline:
+        """The run that is shown."""
+        return self._timelines[self.run]
+
+    @property
+    def tape(self) -> Tape:
+        """The tape of the run that is shown."""
+        tape = self.timeline.tape
+        assert tape is not None
+        return tape
+
+    @property
+    def machine(self) -> Machine:
+        """The machine as the picture shows it, in the past too (then: look only)."""
+        return self.timeline.at(self.position)
+
+    @traitlets.validate("position")
+    def _on_tape(self, proposal: Any) -> int:
+        return min(max(int(proposal["value"]), -1), self.timeline.end)
+
+    @traitlets.validate("order")
+    def _an_order(self, proposal: Any) -> int:
+        return min(max(int(proposal["value"]), 0), MAX_ORDER - 1)
+
+    @traitlets.validate("zone")
+    def _a_zone(self, proposal: Any) -> int:
+        zones = [z.index for z in self.timeline.live.zones]
+        if proposal["value"] not in zones and zones:
+            raise traitlets.TraitError(f"zone {proposal['value']!r}: this machine has the zones {zones}")
+        return int(proposal["value"])
+
+    # -- sending ------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Take in what the machine did in the meantime. Happens by itself after each notebook cell."""
+        if isinstance(self._given, Machine) and self.run == 0 and not self.tape.recording:
+            self._timelines[0] = _recorded(self._given)  # somebody stopped the tape: go on with a new one
+            self.position = self.timeline.end
+            self._send_window()
+        elif len(self.tape) != self.length:
+            was_at_end = self.position == self.length - 1
+            with self.hold_sync():
+                if was_at_end:
+                    self.set_trait("position", self.timeline.end)
+                self._send_window()
+
+    def _moved(self, _change: Any) -> None:
+        start, end = self.window["start"], self.window["end"]
+        if not start - 1 <= self.position < end:
+            self._send_window()
+        else:
+            self._describe()
+
+    def _send_window(self) -> None:
+        """Send the state before some events around the position, and these events."""
+        tape, position = self.tape, self.position
+        length = len(tape)
+        start = max(0, min(position + 1, length) - BEFORE)
+        end = min(length, position + 1 + AFTER)
+        events = tape.events(start, end)
+        machine = tape.seek(start - 1) if length else tape.live
+        leaving = {(e[1], e[2]): 0 for e in events if e[0] == "list_del"}
+        for event in events:
+            if event[0] == "list_del":
+                leaving[event[1], event[2]] += 1
+        zones = zone_rows(machine)
+        for row, zone in zip(zones, machine.zones, strict=True):
+            row["free"] = zone.free_pages
+            row["counts"] = zone.nr_free()
+            row["lists"] = [
+                _head(area.free_list, SHOWN + leaving.get((zone.index, order), 0)) for order, area in enumerate(zone.free_area)]
+            row["bits"] = [area.packed_map() for area in zone.free_area]
+        first_op = tape.op_at(start) if start < length else 0
+        ops = []
+        for k in range(first_op, tape.n_ops):
+            op = tape.op(k)
+            if op.first_event >= end:
+                break
+            ops.append([op.first_event, tape.op_end(k), call(op.name, op.args)])
+        with self.hold_sync():
+            self.length = length
+            self.growing = tape.recording
+            self.choices = _choices(tape.live) if tape.recording else []
+            self.window = {
+                "serial": self.serial + 1, "start": start, "end": end, "events": [list(e) for e in events],
+                "sentences": [describe(e) for e in events], "ops": ops, "zones": zones, "block": bytes(machine.mem.block),
+            }
+            self.serial += 1
+            self._describe()
+
+    def _describe(self) -> None:
+        machine = self.machine
+        zone = machine.zone_table.get(self.zone)
+        rows = []
+        words = [f"Buddy allocator after event {self.position} of {len(self.tape)}." if self.position >= 0 else "Buddy allocator before the first event."]
+        if self.position >= 0:
+            words.append(self.timeline.sentence(self.position) + ".")
+        if zone is None or not zone.size:
+            words.append("The zones are not set up yet.")
+        else:
+            words.append(f"Zone {zone.name}: {number(zone.free_pages)} of {number(zone.size)} pages free.")
+            for order, area in enumerate(zone.free_area):
+                blocks = _head(area.free_list, 8)
+                more = len(area.free_list) - len(blocks)
+                rows.append([str(order), len(area.free_list), len(area.free_list) << order, f"{machine.fragmentation(zone, order):.2f}",
+                             ", ".join(map(str, blocks)) + (f" and {number(more)} more" if more else "") or "empty"])
+            full = [f"order {r[0]}: {number(r[1])}" for r in rows if r[1]]
+            words.append(f"Free blocks: {', '.join(full)}." if full else "All its lists are empty.")
+        self.text_alternative = " ".join(words)
+        self.table = {"caption": f"Free lists of zone {zone.name if zone else '?'}",
+                      "head": ["order", "blocks", "pages", "fragmentation index", "first frames, head first"], "rows": rows}
+
+    # -- acting -------------------------------------------------------------------------------
+
+    def allocate(self, gfp_mask: int = gfp.GFP_KERNEL, order: int = 0, owner: str = "") -> None:
+        """Allocate at the position shown: at the end of the tape on the machine itself, in the past on a new branch."""
+        machine = self._machine_to_act_on()
+        page = machine.alloc_pages(gfp_mask, order, owner=owner)
+        name = f"alloc_pages({gfp.gfp_name(gfp_mask)}, {order})"
+        self._done(f"{name}: frame {page.pfn} of zone {page.zone.name}" if page and page.zone else f"{name}: no memory", failed=page is None)
+        if page is not None and page.zone is not None:
+            self.zone = page.zone.index
+
+    def free(self, pfn: int) -> None:
+        """Free the allocated block that starts at frame *pfn*, at the position shown."""
+        machine = self._machine_to_act_on()
+        page = machine.page(pfn)
+        zone, order = page.zone, page.order
+        machine.free_pages(page)
+        self._done(f"freed the order-{order} block at {pfn}")
+        if zone is not None:
+            self.zone = zone.index
+
+    def run_workload(self, name: str = "mixed", seed: int = 1, n: int = 200) -> None:
+        """Run *n* steps of a workload (see ``vmlab.WORKLOADS``) at the position shown."""
+        if not 0 < n <= MOST_STEPS:
+            raise ValueError(f"{n} steps: 1 to {MOST_STEPS} can be run from here")
+        result = run(self._machine_to_act_on(), workload(name, seed, n))
+        self._done(f"{name}, seed {seed}: {result.allocs} allocated, {result.frees} freed, {result.failures} failed")
+
+    def _machine_to_act_on(self) -> Machine:
+        if self.tape.recording and self.position >= self.timeline.end:
+            return self.tape.live
+        parent = self.run
+        machine, tape = self.tape.branch(self.position)
+        at = tape.parent[1] if tape.parent else -1
+        self._timelines.append(Timeline(tape))
+        with self.hold_sync():
+            self.runs = [*self.runs, f"branch {len(self.runs)}: from event {at} of {self.runs[parent].partition(':')[0]}"]
+            self.run = len(self.runs) - 1
+        return machine
+
+    def _done(self, text: str, failed: bool = False) -> None:
+        with self.hold_sync():
+            self.message = {"text": text, "failed": failed, "serial": self.serial}
+            self.set_trait("position", self.timeline.end)
+            self._send_window()
+
+    def show_run(self, index: int) -> None:
+        """Show another run: 0 is the first, the others are branches."""
+        if not 0 <= index < len(self._timelines):
+            raise ValueError(f"run {index!r}: there are runs 0 to {len(self._timelines) - 1}")
+        with self.hold_sync():
+            self.run = index
+            self.set_trait("position", self.timeline.end)
+            self._send_window()
+
+    def _on_message(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
+        try:
+            action = content.get("action")
+            if action == "allocate":
+                self.allocate(getattr(gfp, content["gfp"]) if content["gfp"] in GFPS else 0, int(content["order"]), str(content["owner"]))
+            elif action == "free":
+                self.free(int(content["pfn"]))
+            elif action == "workload":
+                self.run_workload(content["name"], int(content["seed"]), int(content["n"]))
+            elif action == "run":
+                self.show_run(int(content["index"]))
+        except (VmlabError, ValueError) as error:
+            self._done(str(error), failed=True)
+
+
+class Buddy(ipywidgets.VBox):  # type: ignore[misc]
+    """The whole buddy view: the picture, and charts of the free lists over time below it."""
+
+    def __init__(self, source: Machine | Tape, zone: int | None = None, charts: bool = True) -> None:
+        self.picture = BuddyPicture(source, zone)
+        self._histories: dict[int, History] = {}
+        self.charts: Any = None
+        if charts:
+            try:
+                from .charts import BuddyCharts
+            except ImportError:  # no bqplot, as in the browser-only edition
+                pass
+            else:
+                self.charts = BuddyCharts()
+                self.picture.observe(lambda _: self._draw_charts(), ["serial", "zone", "order", "run"])
+                self.picture.observe(lambda _: self.charts.mark(self.picture.position), ["position"])
+        super().__init__([self.picture, self.charts] if self.charts else [self.picture])
+        self.add_class("vml-whole")
+        if self.charts:
+            self._draw_charts()
+
+    def _draw_charts(self) -> None:
+        tape = self.picture.tape
+        history = self._histories.setdefault(id(tape), History(tape))
+        self.charts.show(history.update(), self.picture.zone, self.picture.order, self.picture.position)
+
+    @property
+    def machine(self) -> Machine:
+        """The machine as the picture shows it. On a branch this is not the machine you gave."""
+        return self.picture.machine
+
+    @property
+    def tape(self) -> Tape:
+        """The tape of the run that is shown."""
+        return self.picture.tape
+
+    @property
+    def position(self) -> int:
+        """The event after which the machine is shown; set it to move."""
+        return int(self.picture.position)
+
+    @position.setter
+    def position(self, event: int) -> None:
+        self.picture.position = event
+
+    @property
+    def text_alternative(self) -> str:
+        """What picture and charts show, in words, from the data."""
+        return " ".join([self.picture.text_alternative] + ([self.charts.text_alternative] if self.charts else []))
+
+    def refresh(self) -> None:
+        """Take in what the machine did in the meantime. Happens by itself after each notebook cell."""
+        self.picture.refresh()
+
+    def __repr__(self) -> str:
+        return f"<Buddy: {self.text_alternative}>"
+
+
+def buddy(source: Machine | Tape, zone: int | None = None, charts: bool = True) -> Buddy:
+    """The buddy allocator of *source*, a machine or a tape, with a time line and controls to act.
+
+    zone: index of the zone shown first (0 DMA, 1 Normal, 2 HighMem; + 3 for each further node).
+    charts: show free-list lengths and fragmentation over time below.
+
+    A machine is recorded from now on (``m.tape``), so that you can go back. Acting in the past starts a branch: a
+    new machine, found as ``view.machine``; yours is not touched. Keys: Space plays, ←/→ step by an event, Shift+←/→
+    by an operation, Home/End go to the start and the end. In the lists the arrow keys go from block to block and
+    Enter looks at one.
+
+    >>> views.buddy(m)
+    """
+    return Buddy(source, zone, charts)
+
+
+def _recorded(source: Machine | Tape) -> Timeline:
+    if isinstance(source, Machine):
+        return Timeline(source.tape or Tape(source))
+    return Timeline(source)
+
+
+def _head(free_list: dict[int, None], n: int) -> list[int]:
+    """The first *n* blocks of a list; the dict's last entry is the list's head."""
+    found = []
+    for pfn in reversed(free_list):
+        if len(found) >= n:
+            break
+        found.append(pfn)
+    return found
+
+
+def _choices(machine: Machine) -> list[list[Any]]:
+    """Allocated blocks to choose from, lowest first: frame, and a label."""
+    mem, found = machine.mem, []
+    for zone in machine.zones:
+        part = mem.block[zone.start_pfn : zone.end_pfn]
+        for order in range(MAX_ORDER):
+            at = part.find(BLOCK_USED | order)
+            while at >= 0 and len(found) < MOST_CHOICES * 4:
+                found.append((zone.start_pfn + at, order))
+                at = part.find(BLOCK_USED | order, at + 1)
+    found.sort()
+    return [[pfn, f"{pfn} · order {order}" + (f" · {machine.owners[mem.owner[pfn]]}" if mem.owner[pfn] else "")] for pfn, order in found[:MOST_CHOICES]]

@@ -1,0 +1,123 @@
+"""Charts over the time of a tape, drawn by bqplot: free-list lengths, and the fragmentation index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import bqplot
+import ipywidgets
+import traitlets
+
+from ..mm.mmzone import MAX_ORDER
+from .palette import GREY, ORDER, VERMILION
+
+if TYPE_CHECKING:
+    from .history import Sample
+
+__all__ = ["BuddyCharts"]
+
+DASHES = ["solid", "dashed", "dotted", "dash_dotted"]  # with the colour, so that colour is never alone
+INDEX_ORDERS = [1, 3, 5, 9]
+
+
+class BuddyCharts(ipywidgets.VBox):  # type: ignore[misc]
+    """Two charts side by side; the order that is looked at stands out, the others stay in the background."""
+
+    text_alternative = traitlets.Unicode(help="What the charts show, in words, from the data.")
+
+    def __init__(self) -> None:
+        self._axes: list[list[Any]] = []
+        self._x = bqplot.LinearScale()
+        self._lengths = bqplot.LinearScale(min=0)
+        self._index = bqplot.LinearScale(min=0, max=1)
+        self._lines = [self._line(self._lengths, ORDER[order], DASHES[order % 4]) for order in range(MAX_ORDER)]
+        self._ends = bqplot.Label(x=[0], y=[0], text=[""], scales={"x": self._x, "y": self._lengths}, default_size=11, x_offset=4, colors=[GREY])
+        self._curves = [self._line(self._index, ORDER[order], DASHES[i]) for i, order in enumerate(INDEX_ORDERS)]
+        self._tips = bqplot.Label(x=[0], y=[0], text=[""], scales={"x": self._x, "y": self._index}, default_size=11, x_offset=4, colors=[GREY])
+        self._here = [self._line(scale, VERMILION, "solid", 1.5) for scale in (self._lengths, self._index)]
+        figures = [
+            self._figure("Blocks on each free list", self._lengths, [*self._lines, self._ends, self._here[0]], "d"),
+            self._figure("Fragmentation index: free pages in too small blocks", self._index, [*self._curves, self._tips, self._here[1]], ".1f"),
+        ]
+        self._words = ipywidgets.HTML()
+        super().__init__([ipywidgets.HBox(figures, layout={"flex_flow": "row wrap"}), self._words])
+        self.add_class("vml-charts")
+
+    def _line(self, y: Any, colour: str, dash: str, width: float = 1.5) -> Any:
+        return bqplot.Lines(x=[0, 0], y=[0, 0], scales={"x": self._x, "y": y}, colors=[colour], line_style=dash, stroke_width=width)
+
+    def _figure(self, title: str, y: Any, marks: list[Any], form: str) -> Any:
+        axes = [
+            bqplot.Axis(scale=self._x, label="event", label_offset="32px", tick_format="d", grid_lines="none"),
+            bqplot.Axis(scale=y, orientation="vertical", tick_format=form, grid_lines="dashed"),
+        ]
+        self._axes.append(axes)
+        return bqplot.Figure(
+            marks=marks, axes=axes, title=title, animation_duration=0, padding_x=0, padding_y=0, fig_margin={"top": 34, "bottom": 38, "left": 46, "right": 40},
+            layout={"width": "auto", "flex": "1 1 380px", "height": "230px", "min_width": "320px"})
+
+    def show(self, samples: list[Sample], zone: int, order: int, position: int) -> None:
+        """Draw *samples*; *order* stands out, *position* is marked."""
+        events = [s.event for s in samples]
+        if len(events) == 1:
+            events = [events[0], events[0] + 1]
+            samples = samples * 2
+        empty = [0] * MAX_ORDER
+        for i, line in enumerate(self._lines):
+            values = [s.lengths.get(zone, empty)[i] for s in samples]
+            with line.hold_sync():
+                line.x, line.y = events, values
+                line.stroke_width, line.opacities = (3.5, [1.0]) if i == order else (1.3, [0.55])
+        top = max(1, *(n for s in samples for n in s.lengths.get(zone, empty)))
+        ticks = nice(top)
+        self._lengths.max = max(top * 1.05, ticks[-1])
+        self._x.min, self._x.max = events[0], events[-1]
+        for (across, upwards), marks in zip(self._axes, (ticks, [0, 0.2, 0.4, 0.6, 0.8, 1.0]), strict=True):
+            across.tick_values = [n for n in nice(events[-1]) if n >= events[0]]
+            upwards.tick_values = marks
+        last = samples[-1].lengths.get(zone, empty)
+        self._label(self._ends, events[-1], [(n, str(i)) for i, n in enumerate(last)], top)
+        tips = []
+        for wanted, curve in zip(INDEX_ORDERS, self._curves, strict=True):
+            values = [s.fragmentation(zone, wanted) for s in samples]
+            with curve.hold_sync():
+                curve.x, curve.y = events, values
+                curve.stroke_width = 3.5 if wanted == order else 1.8
+            tips.append((values[-1], str(wanted)))
+        self._label(self._tips, events[-1], tips, 1.0)
+        self._span = top
+        self.mark(position)
+        self.text_alternative = (
+            f"Over {len(samples)} samples up to event {events[-1]}, the order-{order} list went from {samples[0].lengths.get(zone, empty)[order]} to "
+            f"{last[order]} blocks; the fragmentation index for order {order} from {samples[0].fragmentation(zone, order):.2f} to "
+            f"{samples[-1].fragmentation(zone, order):.2f}.")
+        self._words.value = f'<p class="vml-chart-words">{self.text_alternative} Numbers at the line ends are orders.</p>'
+
+    @staticmethod
+    def _label(mark: Any, x: int, ends: list[tuple[float, str]], top: float) -> None:
+        """Write each line's order at its end; lines that end at the same height share one label."""
+        groups: list[tuple[float, list[str]]] = []
+        for value, text in sorted(ends):
+            if groups and value - groups[-1][0] < top * 0.07:
+                groups[-1][1].append(text)
+            else:
+                groups.append((value, [text]))
+        with mark.hold_sync():
+            mark.x, mark.y = [x] * len(groups), [g[0] for g in groups]
+            mark.text = [" ".join(g[1]) for g in groups]
+
+    def mark(self, position: int) -> None:
+        """Move the vertical line that shows where in time the picture stands."""
+        for line, top in zip(self._here, (self._span * 1.05, 1.0), strict=True):
+            with line.hold_sync():
+                line.x, line.y = [position, position], [0, top]
+
+    _span = 1.0
+
+
+def nice(top: float) -> list[int]:
+    """About five round numbers from 0 up to *top*."""
+    step = 1
+    while top / step > 5:
+        step = step * 5 // 2 if str(step).startswith("2") else step * 2
+    return list(range(0, int(top) + 1, step))

@@ -1,0 +1,68 @@
+"""Free-list lengths over the time of a tape, sampled at the ends of operations: what the charts show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..mm.mmzone import MAX_ORDER
+
+if TYPE_CHECKING:
+    from ..machine import Machine
+    from ..trace.recording import Tape
+
+__all__ = ["History", "Sample"]
+
+MOST = 480  # samples kept; a chart has about that many pixels
+Lengths = dict[int, list[int]]  # zone index → blocks on each list, order 0 to 9
+
+
+class Sample(NamedTuple):
+    """Free-list lengths of every zone right after *event*."""
+
+    event: int
+    lengths: Lengths
+
+    def fragmentation(self, zone: int, order: int) -> float:
+        """Share (0 to 1) of the zone's free pages in blocks too small for *order*; 0 when nothing is free."""
+        lengths = self.lengths.get(zone, [0] * MAX_ORDER)
+        free = sum(n << i for i, n in enumerate(lengths))
+        return 1.0 - sum(n << i for i, n in enumerate(lengths) if i >= order) / free if free else 0.0
+
+
+class History:
+    """Samples of a tape that may still grow: at every operation, or every 2nd, 4th … of a long tape."""
+
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+        self.samples: list[Sample] = []
+        self._next_op = 0
+        self._step = 1
+
+    def update(self) -> list[Sample]:
+        """Take in what the tape has recorded since the last time. Returns all samples, oldest first."""
+        tape = self.tape
+        if not self.samples:
+            self.samples.append(Sample(-1, _lengths(tape.seek(-1) if len(tape) else tape.live)))
+        n_ops = tape.n_ops
+        while n_ops - self._next_op > MOST * self._step:
+            self._step *= 2
+        if self._next_op < n_ops:
+            op = self._next_op
+            while op < n_ops:
+                event = tape.op_end(op)
+                if event > self.samples[-1].event:  # an operation may make no event
+                    self.samples.append(Sample(event, _lengths(self._machine(event))))
+                op += self._step
+            self._next_op = op
+            while len(self.samples) > MOST:
+                self.samples = self.samples[:1] + self.samples[1:-1:2] + self.samples[-1:]
+                self._step *= 2
+        return self.samples
+
+    def _machine(self, event: int) -> Machine:
+        tape = self.tape
+        return tape.live if tape.recording and event == len(tape) - 1 else tape.seek(event)
+
+
+def _lengths(machine: Machine) -> Lengths:
+    return {zone.index: zone.nr_free() for zone in machine.zones}
