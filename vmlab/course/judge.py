@@ -317,6 +317,15 @@ def _mistake(task: Task, case: Case, got: Any, criterion: str) -> Mistake | None
     return None
 
 
+def _blank_answer(value: Any) -> bool:
+    """Whether a literal answer has not been filled in at all (nothing but `...`, None and empty containers)."""
+    if isinstance(value, dict):
+        return all(_blank_answer(v) for v in value.values())
+    if isinstance(value, list):
+        return all(_blank_answer(v) for v in value)
+    return value is None or value == ""
+
+
 def try_case(task: Task, case: Case, session: Session, results: Mapping[str, CriterionResult], *, hidden: bool, reveal: bool,
              warnings: list[str], over: set[str]) -> tuple[bool, Any]:
     """Put one case to the code and enter the outcome into the criteria it decides; returns (answered, the answer).
@@ -337,7 +346,7 @@ def try_case(task: Task, case: Case, session: Session, results: Mapping[str, Cri
             results[name].tried += 1
             results[name].evidence.append(Evidence(False, case.says, hidden, asked_data, note=sentence))
         return False, None
-    answered = not (isinstance(task.kind, str) and task.kind != "code" and reply.value in (None, [], {}, ""))
+    answered = task.kind == "code" or not _blank_answer(reply.value)
     for name, verdict in _verdicts(task, case, reply.value, warnings).items():
         result = results[name]
         result.tried += 1
