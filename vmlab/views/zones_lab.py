@@ -131,7 +131,7 @@ class _FiguresKernel(Kernel):
 
 
 class ZoneLab:
-    """A machine to turn the knobs of. After each ``build`` the free levels are as after boot."""
+    """A machine whose knobs one turns. After each ``build`` the free levels are as after boot."""
 
     def __init__(
         self, ram: int | str = "64M", *, layout: str = "one", numa: bool = False, highmem: int | str | None = None,
@@ -265,10 +265,10 @@ class ZoneLab:
         self.reclaim.start(reclaim)
         try:
             events, pfn, kind, why = self._listen(gfp_mask, order)
+            return describe_request(self.kernel, gfp_mask, order, events, pfn, kind, why)
         finally:
             task.flags = 0
             self.reclaim.start(0)
-        return describe_request(self.kernel, gfp_mask, order, events, pfn, kind, why)
 
     def allocate(self, gfp_mask: int, order: int, *, memalloc: bool = False, reclaim: int = 0) -> str:
         """Make the request for good; returns what happened, in a sentence."""
@@ -374,8 +374,12 @@ def _result(
             said = f"NULL: order {order} is refused before any zone is looked at; the largest is {MAX_ORDER - 1}."
         elif not attempts:
             said = "NULL: the zonelist is empty."
+        elif kernel.current.flags & PF_MEMALLOC:
+            said = f"NULL: even without watermarks (PF_MEMALLOC) there is no free block of order {order}."
+        elif not gfp_mask & 0x10:
+            said = "NULL after pass 2: without __GFP_WAIT the task cannot reclaim and try again."
         else:
-            said = "NULL: no zone passes, and this request may not or need not be tried again."
+            said = "NULL after pass 3: only orders up to 3 are tried again and again."
         return {"kind": "fail", "zone": None, "pass": None, "text": said}
     zone = kernel.zone_table[served["zone"]]
     number = served.get("pass")
