@@ -126,7 +126,9 @@ def test_wrong_watermarks(old, new, word, criterion):
 
 def test_late_clamp():
     cell = source("watermarks")
-    late = cell.replace("    return [least, 2 * least, 3 * least]", "    return [min(max(k * (pages // divisor), 20), 255) for k in (1, 2, 3)]")
+    late = cell.replace(
+        "    return [least, 2 * least, 3 * least]", "    return [min(max(k * (pages // divisor), 20), 255) for k in (1, 2, 3)]"
+    )
     assert late != cell
     for student in ("solution", "ada", "b"):
         refused("watermarks", late, "Only pages_min is limited", student=student)
@@ -269,11 +271,14 @@ def test_there_are_right_variants():
 
 WRONG = [
     ("zones_size", "return [4096, max_low_pfn - 4096, highend_pfn - max_low_pfn if self.highmem else 0]", "less than 16 MiB", "sizes"),
-    ("zones_size", "return [4096, max(max_low_pfn - 4096, 0), highend_pfn - max_low_pfn if self.highmem else 0]", "less than 16 MiB", "sizes"),
-    ("zones_size", "return [min(max_low_pfn, 4096), max(max_low_pfn - 4096, 0), highend_pfn - max_low_pfn]", "without high memory", "sizes"),
+    ("zones_size", "return [4096, max(max_low_pfn - 4096, 0), highend_pfn - max_low_pfn if self.highmem else 0]",
+     "less than 16 MiB", "sizes"),
+    ("zones_size", "return [min(max_low_pfn, 4096), max(max_low_pfn - 4096, 0), highend_pfn - max_low_pfn]",
+     "without high memory", "sizes"),
     ("zones_size", "a = min(max_low_pfn, 4096)\nreturn [a, max_low_pfn if a == 4096 and max_low_pfn > 4096 else 0, "
                    "highend_pfn - max_low_pfn if self.highmem else 0]", "begins at 16 MiB", "sizes"),
-    ("zones_size", "return [min(max_low_pfn, 4096), max(max_low_pfn - 4096, 0), highend_pfn if self.highmem and max_low_pfn >= 4096 else 0]",
+    ("zones_size",
+     "return [min(max_low_pfn, 4096), max(max_low_pfn - 4096, 0), highend_pfn if self.highmem and max_low_pfn >= 4096 else 0]",
      "subtract", "sizes"),
     ("zones_size", "e = highend_pfn\nreturn [min(e, 4096), max(min(e, 229376) - 4096, 0), max(e - 229376, 0) if self.highmem else 0]",
      "use max_low_pfn", "sizes"),
@@ -284,7 +289,8 @@ WRONG = [
     ("watermarks", "m = min(max(realsize // 128, 20), 255)\nreturn m, 2 * m, 3 * m", "not always 128", "watermarks"),
     ("watermarks", "m = min(max(realsize // self.ratio[0], 20), 255)\nreturn m, 2 * m, 3 * m", "self.ratio[zone_num]", "watermarks"),
     ("watermarks", "m = min(max(realsize // self.ratio[zone_num], 20), 255)\nreturn m, 2 * m, 4 * m", "three times", "watermarks"),
-    ("watermarks", "return [min(max(k * (realsize // self.ratio[zone_num]), 20), 255) for k in (1, 2, 3)]", "Limit pages_min only", "watermarks"),
+    ("watermarks", "return [min(max(k * (realsize // self.ratio[zone_num]), 20), 255) for k in (1, 2, 3)]",
+     "Limit pages_min only", "watermarks"),
     ("watermarks", "m = min(max(realsize / self.ratio[zone_num], 20), 255)\nreturn m, 2 * m, 3 * m", "divide with //", "watermarks"),
     ("watermarks", "m = min(max(realsize // self.ratio[zone_num], 20), 255)\nprint(m, 2 * m, 3 * m)", "return is missing", "watermarks"),
     ("wait_table_size", "return min(max(pages // 256, 1), 4096)", "power of two", "wait"),
@@ -296,8 +302,10 @@ WRONG = [
     ("build_zonelists", "return [[j for j in range(2 if i & 2 else 0 if i & 1 else 1, -1, -1) if sizes[j]] for i in range(16)]",
      "beats __GFP_HIGHMEM", "zonelists"),
     ("build_zonelists", "return [list(range(0 if i & 1 else 2 if i & 2 else 1, -1, -1)) for i in range(16)]", "without pages", "zonelists"),
-    ("build_zonelists", "return [[j for j in range(0 if i & 1 else 2 if i & 2 else 1, 3) if sizes[j]] for i in range(16)]", "never up", "zonelists"),
-    ("build_zonelists", "return [[j for j in [0 if i & 1 else 2 if i & 2 else 1] if sizes[j]] for i in range(16)]", "zones below it", "zonelists"),
+    ("build_zonelists", "return [[j for j in range(0 if i & 1 else 2 if i & 2 else 1, 3) if sizes[j]] for i in range(16)]",
+     "never up", "zonelists"),
+    ("build_zonelists", "return [[j for j in [0 if i & 1 else 2 if i & 2 else 1] if sizes[j]] for i in range(16)]",
+     "zones below it", "zonelists"),
     ("build_zonelists", "return [[j for j in range(0 if i & 1 else 2 if i & 2 else 1, -1, -1) if sizes[j]][:1] for i in range(16)]",
      "zones below it", "zonelists"),
     ("build_zonelists", "return [[j for j in range((0 if i & 1 else 2 if i & 2 else 1) + 1) if sizes[j]] for i in range(16)]",

@@ -47,12 +47,9 @@ def pass_inputs(r: random.Random) -> dict[str, Any]:
         q = {"zones": zones, "requests": requests}
         right = run_model(q)
         distinct = {tuple(grant) for grant in right["grants"]}
-        wrong = [dict(per_zone=True), dict(at_least=True), dict(quarter=False), dict(dma_wins=False)]
-        if (
-            len(distinct) >= 3
-            and ["none", 0] not in right["grants"][:1]
-            and all(run_model(q, **w)["grants"] != right["grants"] for w in wrong)
-        ):
+        wrong: list[dict[str, bool]] = [{"per_zone": True}, {"at_least": True}, {"quarter": False}, {"dma_wins": False}]
+        told_apart = {str(right["grants"])} | {str(run_model(q, **one)["grants"]) for one in wrong}
+        if len(distinct) >= 3 and right["grants"][0] != ["none", 0] and len(told_apart) == 1 + len(wrong):
             return q
 
 
@@ -102,8 +99,8 @@ PASSES = perform(
             per_zone=True,
         ),
         *_misread("dma-highmem", "__GFP_DMA beats __GFP_HIGHMEM: with both, only ZONE_DMA is in the list.", dma_wins=False),
-        *_misread("order-ignored", "The threshold starts at 2^order pages, not at 0.", count_order=False),
-        *_misread("pages-high", "The first pass adds up pages_low; pages_high is where kswapd stops.", mark="high"),
+        *_misread("order-ignored", "The threshold starts at 2^order pages, not at 0.", ("sums",), count_order=False),
+        *_misread("pages-high", "The first pass adds up pages_low; pages_high is where kswapd stops.", ("sums",), mark="high"),
         *_misread("pages-min", "The first pass adds up pages_low; pages_min is for the second.", ("sums",), mark="min"),
         *_misread(
             "at-least",

@@ -311,6 +311,12 @@ ZONES = code(
             lambda d, s: models.lists_of(s, alone=True),
         ),
         _wrong(
+            "first-present-only",
+            "build_zonelists",
+            "After the first zone that has pages come the zones below it.",
+            lambda d, s: [one[:1] for one in models.lists_of(s)],
+        ),
+        _wrong(
             "equal-not-bit",
             "build_zonelists",
             "Test the two bits of the index, not the whole index: bits 2 and 3 do not matter.",
