@@ -208,7 +208,7 @@ class Three:
         self.pgdat = pgdat
 
     def ask(self, gfp_mask: int, order: int) -> dict[str, Any]:
-        """Let the core decide one request: which zone serves it, in which pass ("none", 0: neither), and what each pass wants of each zone."""
+        """Let the core decide one request: the zone that serves it, in which pass ("none", 0: neither), and the bars of both passes."""
         out: dict[str, Any] = {"zone": "none", "pass": 0}
         for poor in (False, True):  # once as it is; once with nothing free, to hear every bar of both passes
             events: list[Event] = []

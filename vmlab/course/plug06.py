@@ -85,7 +85,7 @@ class _OnMachine(BuddyBase):
         if not bits:
             raise BuddyBug("no-map", f"toggle_pair: order {order} has no bitmap, its blocks have no buddies")
         if not isinstance(pair, int) or not 0 <= pair < len(bits):
-            raise BuddyBug("no-pair", f"toggle_pair: the order-{order} bitmap of {zone.name} has the pairs 0 to {len(bits) - 1}, not {pair!r}")
+            raise BuddyBug("no-pair", f"toggle_pair: order {order} of {zone.name} has the pairs 0 to {len(bits) - 1}, not {pair!r}")
         was: int = bits[pair]
         bits[pair] = 1 - was
         if self.emit is not None:
