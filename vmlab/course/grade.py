@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import glob
 import json
 import os
 import shutil
@@ -245,6 +244,16 @@ def quiet_nbgrader(log: Path) -> Iterator[None]:
         handler.close()
 
 
+def _named_only(converter: Any) -> Any:
+    """An nbgrader converter that takes the one submission it is told about by name: its own search is a glob, in which `[` means something."""
+
+    def init_notebooks(self: Any) -> None:
+        folder = self._format_source(self.coursedir.assignment_id, self.coursedir.student_id)
+        self.assignments = {folder: [os.path.join(folder, f"{self.coursedir.assignment_id}.ipynb")]}
+
+    return type(converter.__name__, (converter,), {"init_notebooks": init_notebooks})
+
+
 class Nbgrader:
     """nbgrader's converters on one course, without its command line (which costs seconds a command)."""
 
@@ -268,7 +277,7 @@ class Nbgrader:
 
         self.coursedir.assignment_id, self.coursedir.student_id = assignment, student
         self.coursedir.source_directory = str(source) if source is not None else "solutions"
-        tool = converter(coursedir=self.coursedir, config=self.config, log=self.log)
+        tool = _named_only(converter)(coursedir=self.coursedir, config=self.config, log=self.log)
         tool.force = True
         try:
             tool.start()
@@ -288,13 +297,13 @@ class Nbgrader:
         """Enter one submission's scores into the grade book."""
         from nbgrader.converters import Autograde
 
-        return self._run(Autograde, work.assignment, glob.escape(work.student), source)
+        return self._run(Autograde, work.assignment, work.student, source)
 
     def feedback(self, work: Work) -> str:
         """Write one feedback page."""
         from nbgrader.converters import GenerateFeedback
 
-        return self._run(GenerateFeedback, work.assignment, glob.escape(work.student))
+        return self._run(GenerateFeedback, work.assignment, work.student)
 
     def scores(self, works: Sequence[Work]) -> dict[tuple[str, str], float]:
         """The points of the automatic tasks as the grade book has them, for comparing."""

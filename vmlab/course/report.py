@@ -80,7 +80,8 @@ def as_html(task: TaskResult, tail: Sequence[str] = ()) -> str:
     for criterion in task.criteria:
         out.append(f"<li>{e(criterion_line(criterion))}")
         wrong = _wrong(criterion)
-        notes = list(dict.fromkeys(x for item in wrong for x in (item.mistake, item.note) if x))
+        notes = list(dict.fromkeys(x for item in wrong if not item.hidden for x in (item.mistake, item.note) if x))
+        notes += [f"With {_said(item)}: {item.mistake or item.note or 'the answer was wrong.'}" for item in wrong if item.hidden]
         out += [f'<div style="margin:.2em 0"><em>{e(x)}</em></div>' for x in notes]
         rows = [item for item in wrong if item.expected or item.got or item.data]
         if rows:
