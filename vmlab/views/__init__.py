@@ -4,9 +4,10 @@ Each is a widget with a ``text_alternative``; ``refresh()`` redraws it, and so d
 """
 
 # Imported here, not when first asked for: the import of a module `frames` would else hide the function `frames`.
+from .bootmem import bootmem
 from .buddy import buddy
 from .frames import frames
 from .host import host
 from .zones import zones
 
-__all__ = ["buddy", "frames", "host", "zones"]
+__all__ = ["bootmem", "buddy", "frames", "host", "zones"]
