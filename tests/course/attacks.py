@@ -1,4 +1,4 @@
-"""The corpus: hostile submissions, honest mistakes of handling, and honest answers a careless grader fails. All on the toy exercise.
+"""The corpus: hostile code, together with the hostile and the honest files of corpus.py. All on the toy exercise.
 
 `python -m tests.course.attacks` prints docs/grader.md. Each attack goes into a submission in which nothing else is answered, so that
 whatever it earns, it gained by the attack.
@@ -7,33 +7,15 @@ whatever it earns, it gained by the attack.
 from __future__ import annotations
 
 import functools
-import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tests.course import toy
+from tests.course.corpus import FILES, HONEST, RELEASE, SOURCE, Attack
 from vmlab.course import testing
-from vmlab.course.exercise import register
-from vmlab.course.judge import Result
+from vmlab.course.result import Result
 
-register(toy.EXERCISE)
-SOURCE = toy.source()
-RELEASE = testing.release_of(SOURCE)
 MARKER = "vmlab-daemon-marker"  # on the command line of the process an attack leaves behind
-
-
-@dataclass(frozen=True)
-class Attack:
-    """One submission: `what` it does, the bytes handed in, and what the student must read (a fragment of a sentence)."""
-
-    name: str
-    what: str
-    raw: bytes
-    says: str
-    may_earn: float = 0.0
 
 
 def code(name: str, what: str, source: str, says: str) -> Attack:
@@ -50,44 +32,7 @@ def doing(*lines: str) -> str:
     return f"def buddy_of(pfn, order):\n{body}\n    return 0\n"
 
 
-def shaped(change: Callable[[dict[str, Any]], Any], notebook: dict[str, Any] = RELEASE) -> bytes:
-    """The bytes of a notebook after `change` worked on a copy of it."""
-    copy = json.loads(json.dumps(notebook))
-    return json.dumps(change(copy) or copy).encode()
-
-
-def cell(notebook: dict[str, Any], grade_id: str) -> dict[str, Any]:
-    return next(c for c in notebook["cells"] if c["metadata"].get("nbgrader", {}).get("grade_id") == grade_id)
-
-
-def fake_outputs(nb: dict[str, Any]) -> None:
-    for c in nb["cells"]:
-        if c["cell_type"] == "code":
-            c["outputs"] = [{"output_type": "execute_result", "data": {"text/plain": "2.0"}, "metadata": {}, "execution_count": 1}]
-
-
-def edit_tests(nb: dict[str, Any]) -> None:
-    for c in nb["cells"]:
-        if c["metadata"].get("nbgrader", {}).get("grade"):
-            c["source"] = "pass"
-
-
-def raise_points(nb: dict[str, Any]) -> None:
-    cell(nb, "check-buddy-of")["metadata"]["nbgrader"]["points"] = 999
-
-
-def unlock_tests(nb: dict[str, Any]) -> None:
-    cell(nb, "check-buddy-of")["metadata"]["nbgrader"].update(solution=True, locked=False, grade=True)
-    cell(nb, "check-buddy-of")["source"] = "13"
-
-
-def watermarks_of(student: str) -> dict[str, int]:
-    """The right answer to the first task for one student."""
-    low = toy.clamp(toy.EXERCISE.task("watermarks").question(toy.EXERCISE.id, student)["pages"])
-    return {"min": low, "low": 2 * low, "high": 3 * low}
-
-
-ORACLE = '''
+ORACLE = """
 def stolen(pfn, order):
     import gc, os, sys
     for name in ("tests.course.toy", "vmlab.course.exercise", "vmlab.course.ex06", "vmlab.mm.page_alloc"):
@@ -110,27 +55,59 @@ def stolen(pfn, order):
             if file in ("toy.py", "00-toy.ipynb", "exercise.py", "judge.py", "gradebook.db") or file.startswith("ex0"):
                 return open(os.path.join(top, file)).read()
     return -1
-'''
+"""
 
 ATTACKS = [
-    code("equal-to-everything", "returns an object equal to everything", returning(
-        "Magic()", "class Magic:\n    def __eq__(self, other): return True\n    def __hash__(self): return 0"), "an object of the class Magic"),
-    code("int-in-disguise", "returns an int subclass whose == is always true", returning(
-        "Magic(-5)", "class Magic(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\n    __xor__ = __add__ = lambda s, o: s"),
-        "expected"),
-    code("input-transformer", "strips the checks with an IPython input transformer", returning("0", '''
+    code(
+        "equal-to-everything",
+        "returns an object equal to everything",
+        returning("Magic()", "class Magic:\n    def __eq__(self, other): return True\n    def __hash__(self): return 0"),
+        "an object of the class Magic",
+    ),
+    code(
+        "int-in-disguise",
+        "returns an int subclass whose == is always true",
+        returning(
+            "Magic(-5)",
+            "class Magic(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\n"
+            "    __xor__ = __add__ = lambda s, o: s",
+        ),
+        "expected",
+    ),
+    code(
+        "input-transformer",
+        "strips the checks with an IPython input transformer",
+        returning(
+            "0",
+            """
 ip = get_ipython()
 ip.input_transformers_cleanup.append(lambda lines: [])
 ip.ast_transformers.append(None)
-'''), "expected"),
-    code("replaces-the-runner", "finds the runner in memory and makes it claim success", returning("0", '''
+""",
+        ),
+        "expected",
+    ),
+    code(
+        "replaces-the-runner",
+        "finds the runner in memory and makes it claim success",
+        returning(
+            "0",
+            """
 import gc, sys
 for thing in gc.get_objects():
     if type(thing).__name__ == "Runner":
         thing.answer = lambda request: {"ok": True, "points": 999, "passed": True, "earned": 2}
         type(thing).answer = lambda self, request: {"ok": True}
-'''), "expected"),
-    code("writes-the-protocol", "writes forged replies to every open descriptor", returning("0", '''
+""",
+        ),
+        "expected",
+    ),
+    code(
+        "writes-the-protocol",
+        "writes forged replies to every open descriptor",
+        returning(
+            "0",
+            """
 import json, os
 for fd in range(3, 64):
     for number in range(1, 60):
@@ -138,64 +115,185 @@ for fd in range(3, 64):
             os.write(fd, (json.dumps({"id": number, "ok": 0, "errors": [], "points": 2}) + "\\n").encode())
         except OSError:
             break
-'''), "wrote into the connection"),
-    code("patches-json", "monkeypatches json and the builtins", returning("0", '''
+""",
+        ),
+        "wrote into the connection",
+    ),
+    code(
+        "patches-json",
+        "monkeypatches json and the builtins",
+        returning(
+            "0",
+            """
 import json, builtins
 json.dumps = lambda *a, **k: '{"id": 1, "ok": true}'
 json.JSONEncoder.encode = lambda *a: "{}"
 builtins.isinstance = lambda *a: True
-'''), ""),
-    code("steals-answers", "looks for the answers: imports, memory, frames, the whole file system", ORACLE + returning("stolen(pfn, order)"), "does not exist where answers are judged"),
-    code("reads-requests", "reads the pipe to see the hidden inputs first", doing(
-        "import os", "for fd in range(3, 10):", "    try: os.set_blocking(fd, False); os.read(fd, 100000)", "    except OSError: pass"), "expected"),
-    code("knows-public-cases", "returns the published answers to the published inputs", returning("{(8, 0): 9, (8, 3): 0}.get((pfn, order), 1)"), ""),
-    code("right-only-once", "answers rightly in the first run only (a counter in a file)", doing(
-        "import os", "n = int(open('/tmp/n').read()) if os.path.exists('/tmp/n') else 0", "open('/tmp/n', 'w').write(str(n + 1))",
-        "if n < 3: return pfn ^ (1 << order)"), ""),
-    code("swallows", "catches every exception and returns nothing", doing("try: raise AssertionError", "except BaseException: return None"), "expected"),
+""",
+        ),
+        "",
+    ),
+    code(
+        "steals-answers",
+        "looks for the answers: imports, memory, frames, the whole file system",
+        ORACLE + returning("stolen(pfn, order)"),
+        "does not exist where answers are judged",
+    ),
+    code(
+        "reads-requests",
+        "reads the pipe to see the hidden inputs first",
+        doing(
+            "import os", "for fd in range(3, 10):", "    try: os.set_blocking(fd, False); os.read(fd, 100000)", "    except OSError: pass"
+        ),
+        "expected",
+    ),
+    code(
+        "knows-public-cases",
+        "returns the published answers to the published inputs",
+        returning("{(8, 0): 9, (8, 3): 0}.get((pfn, order), 1)"),
+        "",
+    ),
+    code(
+        "right-only-once",
+        "answers rightly in the first run only (a counter in a file)",
+        doing(
+            "import os",
+            "n = int(open('/tmp/n').read()) if os.path.exists('/tmp/n') else 0",
+            "open('/tmp/n', 'w').write(str(n + 1))",
+            "if n < 3: return pfn ^ (1 << order)",
+        ),
+        "",
+    ),
+    code(
+        "swallows",
+        "catches every exception and returns nothing",
+        doing("try: raise AssertionError", "except BaseException: return None"),
+        "expected",
+    ),
     code("sys-exit", "calls sys.exit(0)", doing("import sys", "sys.exit(0)"), "SystemExit"),
     code("os-exit", "calls os._exit(0)", doing("import os", "os._exit(0)"), "exit code 0"),
     code("kills-itself", "kills its process", doing("import os, signal", "os.kill(os.getpid(), signal.SIGKILL)"), "killed"),
-    code("kills-parent", "kills its parent and everything it may", doing(
-        "import os, signal", "for pid in (os.getppid(), 1, -1):", "    try: os.kill(pid, signal.SIGKILL)", "    except OSError: pass"), "expected"),
+    code(
+        "kills-parent",
+        "kills its parent and everything it may",
+        doing(
+            "import os, signal", "for pid in (os.getppid(), 1, -1):", "    try: os.kill(pid, signal.SIGKILL)", "    except OSError: pass"
+        ),
+        "expected",
+    ),
     code("segfault", "crashes the interpreter", doing("import ctypes", "ctypes.string_at(0)"), ""),
     code("endless", "loops for ever", doing("while True: pass"), "did not finish within 2 seconds"),
-    code("endless-deaf", "loops for ever and ignores every signal", doing(
-        "import signal", "for n in range(1, 32):", "    try: signal.signal(n, signal.SIG_IGN)", "    except (OSError, ValueError): pass",
-        "while True:", "    try:", "        while True: pass", "    except BaseException: pass"), "did not finish within 2 seconds"),
+    code(
+        "endless-deaf",
+        "loops for ever and ignores every signal",
+        doing(
+            "import signal",
+            "for n in range(1, 32):",
+            "    try: signal.signal(n, signal.SIG_IGN)",
+            "    except (OSError, ValueError): pass",
+            "while True:",
+            "    try:",
+            "        while True: pass",
+            "    except BaseException: pass",
+        ),
+        "did not finish within 2 seconds",
+    ),
     code("endless-cell", "loops for ever while the cell runs", "while True: pass\n", "did not finish"),
     code("memory", "allocates 8 GiB", doing("x = bytearray(8 << 30)", "x[::4096] = b'x' * (len(x) // 4096)"), "MemoryError"),
     code("recursion", "recurses without end", "def buddy_of(pfn, order):\n    return buddy_of(pfn, order)\n", "RecursionError"),
-    code("deletes-files", "deletes every file it can reach", doing(
-        "import os, shutil", "for top in ('/', '/tmp', '/root', '/home', os.path.expanduser('~')):", "    shutil.rmtree(top, ignore_errors=True)"), ""),
-    code("fork-bomb", "forks without end", doing("import os", "while True:", "    try: os.fork()", "    except OSError: pass"), "did not finish"),
-    code("daemon", "leaves a daemon behind", doing(
-        "import os, sys", "if os.fork() == 0:", "    os.setsid()", "    if os.fork() == 0:",
-        f"        os.execv(sys.executable, [sys.executable, '-S', '-c', 'import time; time.sleep(600)', '{MARKER}'])",
-        "    os._exit(0)"), "expected"),
+    code(
+        "deletes-files",
+        "deletes every file it can reach",
+        doing(
+            "import os, shutil",
+            "for top in ('/', '/tmp', '/root', '/home', os.path.expanduser('~')):",
+            "    shutil.rmtree(top, ignore_errors=True)",
+        ),
+        "",
+    ),
+    code(
+        "fork-bomb",
+        "forks without end",
+        doing("import os", "while True:", "    try: os.fork()", "    except OSError: pass"),
+        "did not finish",
+    ),
+    code(
+        "daemon",
+        "leaves a daemon behind",
+        doing(
+            "import os, sys",
+            "if os.fork() == 0:",
+            "    os.setsid()",
+            "    if os.fork() == 0:",
+            f"        os.execv(sys.executable, [sys.executable, '-S', '-c', 'import time; time.sleep(600)', '{MARKER}'])",
+            "    os._exit(0)",
+        ),
+        "expected",
+    ),
     code("flood-stdout", "prints without end", doing("while True: print('x' * 10000)"), "did not finish"),
-    code("flood-reply", "floods the reply pipe", doing(
-        "import os", "while True:", "    for fd in range(3, 12):", "        try: os.write(fd, b'x' * 65536)", "        except OSError: pass"), "output"),
-    code("fills-disk", "fills the disk", doing(
-        "for n in range(10000):", "    with open(f'/tmp/{n}', 'wb') as f: f.write(b'x' * 900000)"), "OSError"),
+    code(
+        "flood-reply",
+        "floods the reply pipe",
+        doing(
+            "import os",
+            "while True:",
+            "    for fd in range(3, 12):",
+            "        try: os.write(fd, b'x' * 65536)",
+            "        except OSError: pass",
+        ),
+        "output",
+    ),
+    code(
+        "fills-disk",
+        "fills the disk",
+        doing("for n in range(10000):", "    with open(f'/tmp/{n}', 'wb') as f: f.write(b'x' * 900000)"),
+        "OSError",
+    ),
     code("closes-pipes", "closes every descriptor", doing("import os", "os.closerange(0, 256)", "while True: pass"), ""),
-    code("network", "sends the inputs out", doing(
-        "import socket", "socket.create_connection(('127.0.0.1', 9), timeout=1)"), "it stopped with"),
-    code("writes-gradebook", "opens the grade book and gives itself full marks", doing(
-        "import glob, sqlite3", "for path in glob.glob('/**/gradebook.db', recursive=True):",
-        "    sqlite3.connect(path).execute('update grade set auto_score = 99')"), ""),
-    code("atexit-tricks", "answers from atexit, threads, __del__ and a trace function", returning("Late()", '''
+    code(
+        "network",
+        "sends the inputs out",
+        doing("import socket", "socket.create_connection(('127.0.0.1', 9), timeout=1)"),
+        "it stopped with",
+    ),
+    code(
+        "writes-gradebook",
+        "opens the grade book and gives itself full marks",
+        doing(
+            "import glob, sqlite3",
+            "for path in glob.glob('/**/gradebook.db', recursive=True):",
+            "    sqlite3.connect(path).execute('update grade set auto_score = 99')",
+        ),
+        "",
+    ),
+    code(
+        "atexit-tricks",
+        "answers from atexit, threads, __del__ and a trace function",
+        returning(
+            "Late()",
+            """
 import atexit, sys, threading
 class Late:
     def __del__(self): sys.exit(0)
 atexit.register(lambda: print("points: 999"))
 threading.Thread(target=lambda: sys.exit(1)).start()
 sys.settrace(lambda *a: None)
-'''), "an object of the class Late"),
-    code("pickle", "returns an object that runs code when unpickled", returning("Bomb()", '''
+""",
+        ),
+        "an object of the class Late",
+    ),
+    code(
+        "pickle",
+        "returns an object that runs code when unpickled",
+        returning(
+            "Bomb()",
+            """
 class Bomb:
     def __reduce__(self): return (eval, ("__import__('os').system('touch /tmp/owned')",))
-'''), "an object of the class Bomb"),
+""",
+        ),
+        "an object of the class Bomb",
+    ),
     code("nan", "returns NaN", returning("float('nan')"), ""),
     code("huge-int", "returns a number of 30,000 digits", returning("10 ** 30000"), ""),
     code("deep", "returns a list nested 100,000 deep", doing("x = []", "for _ in range(100000): x = [x]", "return x"), "nested"),
@@ -203,98 +301,7 @@ class Bomb:
     code("big-answer", "returns 50 MB", returning("'x' * 50_000_000"), ""),
     code("surrogates", "returns broken Unicode and terminal escapes", returning(r"'\ud800\x1b[2J<script>alert(1)</script>'"), "expected"),
     code("html-in-error", "puts HTML into its error message", doing("raise ValueError('<script>alert(1)</script>' * 3)"), "ValueError"),
-    Attack("edits-test-cells", "empties every test cell", shaped(edit_tests), "had been changed"),
-    Attack("fake-outputs", "hands in outputs that claim points", shaped(fake_outputs), "There is no"),
-    Attack("raises-points", "sets a test cell's points to 999", shaped(raise_points), "There is no"),
-    Attack("unlocks-tests", "turns a test cell into a solution cell worth its points", shaped(unlock_tests), "There is no"),
-    Attack("copied", "hands in another student's literal answers", testing.edited(RELEASE, {
-        "watermarks": f"STUDENT = 'alice'\nwatermarks = {watermarks_of('alice')}"}),
-        "is right for the numbers of 'alice'"),
-    Attack("empty-file", "hands in an empty file", b"", "The file is empty"),
-    Attack("not-json", "hands in something that is no notebook", b"\x89PNG\r\n\x00\xff" * 50, "cannot be read"),
-    Attack("json-no-notebook", "hands in JSON that is no notebook", b'{"cells": 7}', "not a notebook"),
-    Attack("deep-json", "hands in JSON nested 100,000 deep", b"[" * 100_000 + b"]" * 100_000, "cannot be read"),
-    Attack("many-cells", "hands in 3,000 cells", shaped(lambda nb: nb["cells"].extend(
-        {"cell_type": "code", "metadata": {}, "source": "x = 1", "outputs": []} for _ in range(3000))), "only the first"),
-    Attack("odd-types", "hands in cells of impossible types", shaped(lambda nb: nb.update(
-        cells=[None, 7, {"cell_type": 9}, {"cell_type": "code", "source": {"a": 1}, "metadata": 3}, {"cell_type": "code", "source": ["x", 4]}],
-        metadata="none", nbformat="four")), "was missing"),
-]
-
-
-def duplicate(nb: dict[str, Any]) -> None:
-    nb["cells"].append(json.loads(json.dumps(cell(nb, "check-buddy-of"))))
-    nb["cells"].append(json.loads(json.dumps(cell(nb, "buddy-of"))))
-
-
-def rename(nb: dict[str, Any]) -> None:
-    cell(nb, "buddy-of")["metadata"]["nbgrader"]["grade_id"] = "my-buddy"
-    cell(nb, "check-splits")["metadata"]["nbgrader"]["grade_id"] = "check-everything"
-
-
-def no_metadata(nb: dict[str, Any]) -> None:
-    for c in nb["cells"]:
-        c["metadata"] = {}
-
-
-def delete_tests(nb: dict[str, Any]) -> None:
-    nb["cells"] = [c for c in nb["cells"] if not str(c["metadata"].get("nbgrader", {}).get("grade_id", "")).startswith("check-")]
-
-
-def add_helper(nb: dict[str, Any]) -> None:
-    at = nb["cells"].index(cell(nb, "buddy-of"))
-    nb["cells"].insert(at, {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": 4, "source": "def flip(a, b):\n    return a ^ b"})
-    cell(nb, "buddy-of")["source"] = "def buddy_of(pfn, order):\n    return flip(pfn, 1 << order)"
-
-
-def reverse(nb: dict[str, Any]) -> None:
-    nb["cells"] = nb["cells"][:2] + nb["cells"][:1:-1]
-
-
-def old_format(nb: dict[str, Any]) -> dict[str, Any]:
-    cells = [{**c, "input": c["source"]} if c["cell_type"] == "code" else c for c in nb["cells"]]
-    for c in cells:
-        if c["cell_type"] == "code":
-            del c["source"]
-    return {"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": [{"cells": cells}]}
-
-
-NOISE = '''import sys, warnings, logging
-print("hello", file=sys.stderr); print("x" * 5000)
-warnings.warn("look out"); logging.warning("careful"); logging.getLogger().error("noise")
-%matplotlib inline
-!ls -l
-import numpy as np
-'''
-
-
-def honest(replace: dict[str, str]) -> bytes:
-    return testing.edited(SOURCE, replace)
-
-
-# Right answers in every dress: each must get full marks.
-HONEST = [
-    Attack("solution", "the model solution", honest({}), ""),
-    Attack("noisy", "prints, warns, logs, writes to stderr, uses magics and an unavailable import", honest({
-        "buddy-of": NOISE + "def buddy_of(pfn, order):\n    print('thinking')\n    warnings.warn('hm')\n    logging.error('!')\n    return pfn ^ (1 << order)"}), ""),
-    Attack("other-words", "returns the same in other types and by another way", honest({
-        "buddy-of": "def buddy_of(pfn, order):\n    size = 1 << order\n    return pfn + size if pfn // size % 2 == 0 else pfn - size",
-        "splits": "from collections import deque\ndef splits(pfn, found, order):\n    out = deque()\n    for o in reversed(range(order, found)):\n"
-                  "        out.append([pfn + 2 ** o, o])\n    return out",
-        "free-order": 'free_order = "B C E A"'}), ""),
-    Attack("slow", "thinks for a second, in a thread", honest({
-        "buddy-of": "import threading, time\ndef buddy_of(pfn, order):\n    out = []\n    t = threading.Thread(target=lambda: (time.sleep(0.1), "
-                    "out.append(pfn ^ (1 << order))))\n    t.start(); t.join()\n    return out[0]"}), ""),
-    Attack("bad-neighbour", "an extra cell that fails and one that exits do not matter", shaped(lambda nb: nb["cells"].extend(
-        {"cell_type": "code", "metadata": {}, "outputs": [], "source": s} for s in ("1 / 0", "import os; os._exit(1)", "x = (", "%%bash\nrm -rf /")), SOURCE), ""),
-    Attack("helper-cell", "a helper function in a cell of its own", shaped(add_helper, SOURCE), ""),
-    Attack("duplicated", "graded cells pasted twice", shaped(duplicate, SOURCE), "more than once"),
-    Attack("renamed", "graded cells renamed", shaped(rename, SOURCE), "this exercise does not have"),
-    Attack("no-metadata", "saved by a program that drops nbgrader's metadata", shaped(no_metadata, SOURCE), "lost their nbgrader metadata"),
-    Attack("tests-deleted", "test cells deleted", shaped(delete_tests, SOURCE), "was missing"),
-    Attack("reordered", "cells in another order", shaped(reverse, SOURCE), ""),
-    Attack("old-format", "a notebook of format 3", shaped(old_format, SOURCE), ""),
-    Attack("with-bom", "a byte order mark in front", b"\xef\xbb\xbf" + honest({}), ""),
+    *FILES,
 ]
 
 
@@ -308,7 +315,8 @@ HEADER = """# The judge under attack
 
 This table is made by `python -m tests.course.attacks > docs/grader.md`, and `tests/course/test_attacks.py` fails when it no longer holds.
 Each hostile submission answers nothing else, so every point would be a point gained by the attack. “Should be” is the aim of the
-corresponding table about nbgrader 0.9.6 and otter 7.0.0, where most of these earned full marks, lost the whole submission, or stopped the batch.
+corresponding table about nbgrader 0.9.6 and otter 7.0.0, where most of these earned full marks, lost the whole submission, or stopped
+the batch.
 
 How it works: student code runs in a child process (bubblewrap: no network, no files, an own process tree and user; limits on time, memory,
 processes, output) that holds no answer and no test; inputs are generated from a secret seed for each run, twice; the parent accepts plain
@@ -322,10 +330,16 @@ def table() -> str:
     lines = [HEADER, f"## Hostile submissions (each out of {toy.EXERCISE.points:g})\n", "| submission | earns | should be |", "|--|--|--|"]
     for attack in ATTACKS:
         lines.append(f"| {attack.what} | {run(attack).earned:g} | {attack.may_earn:g} |")
-    lines += [f"\n## Honest submissions a grader can fail (each out of {toy.EXERCISE.points:g})\n", "| submission | earns | should be |", "|--|--|--|"]
+    lines += [
+        f"\n## Honest submissions a grader can fail (each out of {toy.EXERCISE.points:g})\n",
+        "| submission | earns | should be |",
+        "|--|--|--|",
+    ]
     for entry in HONEST:
         lines.append(f"| {entry.what} | {run(entry).earned:g} | {toy.EXERCISE.points:g} |")
-    lines.append("\nA notebook that is missing or a symbolic link, and folders that belong to no exercise, are covered by `tests/course/test_grade.py`.")
+    lines.append(
+        "\nA notebook that is missing or a symbolic link, and folders of no exercise, are covered by `tests/course/test_grade.py`."
+    )
     return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.course import attacks, toy
-from tests.course.attacks import ATTACKS, HONEST, MARKER, Attack, run
+from tests.course.attacks import ATTACKS, MARKER, run
+from tests.course.corpus import HONEST, Attack
 from vmlab.course import report, sandbox
 from vmlab.course.testing import sentences
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.course import toy
-from tests.course.attacks import RELEASE, SOURCE
+from tests.course.corpus import RELEASE, SOURCE
 from vmlab.course import generate
 from vmlab.course.authoring import Book
 from vmlab.course.generate import canonical, main, problems, strip, to_text
@@ -74,8 +74,14 @@ def test_notebooks_that_do_not_fit_their_exercise_are_refused(course: Path, caps
     cells["check-shape"]["source"] = "1"
     wrong["cells"] = [c for c in wrong["cells"] if 'STUDENT = ""' not in c["source"]]
     said = "\n".join(problems(wrong, toy.EXERCISE))
-    for part in ("check-split has 5 points; the task has 2", "task choice has no test cell", "'check-chioce' belongs to no task",
-                 "'shape' is used more than once", 'must call course.check("00-toy/shape")', "no given cell with STUDENT"):
+    for part in (
+        "check-split has 5 points; the task has 2",
+        "task choice has no test cell",
+        "'check-chioce' belongs to no task",
+        "'shape' is used more than once",
+        'must call course.check("00-toy/shape")',
+        "no given cell with STUDENT",
+    ):
         assert part in said
     (course / "solutions/00-toy/00-toy.ipynb").write_text(to_text(wrong))
     assert main(["--root", str(course)]) == 1 and "WRONG" in capsys.readouterr().out

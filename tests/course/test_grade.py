@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.course import toy
-from tests.course.attacks import ATTACKS, HONEST, MARKER, SOURCE, honest
+from tests.course.attacks import ATTACKS, MARKER
+from tests.course.corpus import HONEST, SOURCE, honest
 from vmlab.course import bridge, exercise, generate, grade, sandbox
-from vmlab.course.judge import Result
+from vmlab.course.result import Result
 
 SLOW = {"endless-deaf", "endless-cell", "fork-bomb", "flood-stdout", "closes-pipes", "deletes-files", "writes-gradebook", "flood-reply"}
 
@@ -102,8 +103,9 @@ def test_nothing_else_was_touched_and_nothing_is_left_running(graded: Path) -> N
     assert not [x for x in lines if MARKER.encode() in x]
 
 
-def test_results_are_kept_signed_and_reused_until_something_changes(graded: Path, monkeypatch: pytest.MonkeyPatch,
-                                                                    capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_are_kept_signed_and_reused_until_something_changes(
+    graded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert (graded / ".vmlab/judge.key").stat().st_mode & 0o077 == 0
     file = graded / ".vmlab/results/00-toy/00-toy/endless.json"
     forged = json.loads(file.read_text())
@@ -119,8 +121,9 @@ def test_results_are_kept_signed_and_reused_until_something_changes(graded: Path
     assert bridge.kept(graded, "00-toy", "00-toy", "endless") is not None
 
 
-def test_a_plain_folder_becomes_a_course_beside_it_and_a_seed_repeats_a_run(tmp_path: Path, environment: pytest.MonkeyPatch,
-                                                                            capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plain_folder_becomes_a_course_beside_it_and_a_seed_repeats_a_run(
+    tmp_path: Path, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     environment.setattr(grade, "masters", lambda root: {"00-toy": source})
     source = tmp_path / "solutions/00-toy/00-toy.ipynb"
     source.parent.mkdir(parents=True)
@@ -138,8 +141,14 @@ def test_a_plain_folder_becomes_a_course_beside_it_and_a_seed_repeats_a_run(tmp_
     assert grade.layout(tmp_path / "class", None)[0] == tmp_path / "class-graded"
 
 
-@pytest.mark.parametrize(("make", "says"), [((), "neither submitted/ nor"), (("nbgrader_config.py",), "nothing has been handed in"),
-                                            (("submitted/a/99-x/99-x.ipynb",), "belongs to an exercise")])
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        ((), "neither submitted/ nor"),
+        (("nbgrader_config.py",), "nothing has been handed in"),
+        (("submitted/a/99-x/99-x.ipynb",), "belongs to an exercise"),
+    ],
+)
 def test_nothing_to_grade_is_a_sentence(make: tuple[str, ...], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in make:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import pytest
 from nbclient import NotebookClient
 
 from tests.course import toy
-from tests.course.attacks import RELEASE, SOURCE, cell, shaped
+from tests.course.corpus import RELEASE, SOURCE, cell, shaped
 from vmlab.course import incell, report, submission
 from vmlab.course.incell import needed_cells
 from vmlab.course.judge import check_public
@@ -66,14 +66,23 @@ def test_validating_an_untouched_notebook_shows_the_report_as_the_error(run: Cal
 
 
 def test_check_says_what_was_tested_expected_and_got_and_names_the_mistake(run: Callable[..., Any]) -> None:
-    notebook = json.loads(shaped(lambda nb: cell(nb, "buddy-of").update(source="def buddy_of(pfn, order):\n    return pfn + (1 << order)"), SOURCE))
+    notebook = json.loads(
+        shaped(lambda nb: cell(nb, "buddy-of").update(source="def buddy_of(pfn, order):\n    return pfn + (1 << order)"), SOURCE)
+    )
     cell(notebook, "split")["source"] = "split = [[1, 2]]"
     again = json.loads(json.dumps(cell(notebook, "check-split")))
     again["metadata"] = {}
     notebook["cells"].append(again)
     node = run(notebook, NBGRADER_EXECUTION="autograde")
     said = texts(cell(node, "check-buddy-of"))
-    for part in ("tested:   eight pages", "expected: 0", "got:      16", "flip the bit", "partly right (1 of 2 points)", "These were the public tests"):
+    for part in (
+        "tested:   eight pages",
+        "expected: 0",
+        "got:      16",
+        "flip the bit",
+        "partly right (1 of 2 points)",
+        "These were the public tests",
+    ):
         assert part in said or part.replace("partly right", "The buddy of a block: partly right") in said, said
     assert cell(node, "check-buddy-of").outputs[-1].output_type == "execute_result"
     assert cell(node, "check-buddy-of").outputs[-1].data["text/plain"] == "1.0"
@@ -84,8 +93,15 @@ def test_check_says_what_was_tested_expected_and_got_and_names_the_mistake(run: 
 
 
 def test_question_shows_the_numbers_of_the_name_in_the_notebook(run: Callable[..., Any]) -> None:
-    node = run(['STUDENT = "alice"\nfrom vmlab import course\ncourse.student()', 'course.question("00-toy/watermarks")',
-                'course.question("00-toy/watermarks")["pages"]', 'course.question("00-toy/buddy-of")', 'course.check("00-toy/none")'])
+    node = run(
+        [
+            'STUDENT = "alice"\nfrom vmlab import course\ncourse.student()',
+            'course.question("00-toy/watermarks")',
+            'course.question("00-toy/watermarks")["pages"]',
+            'course.question("00-toy/buddy-of")',
+            'course.check("00-toy/none")',
+        ]
+    )
     pages = toy.EXERCISE.task("watermarks").question("00-toy", "alice")["pages"]
     assert "'alice' (STUDENT in this notebook)" in texts(node.cells[0])
     assert f"A zone has {pages} pages" in texts(node.cells[1]) and "<caption" in node.cells[1].outputs[0].data["text/html"]
@@ -117,11 +133,22 @@ def test_predictions_are_kept_compared_and_never_fail(run: Callable[..., Any], t
     assert "No prediction yet" in texts(run([ask, "p.reveal(4)"]).cells[1])
 
 
-@pytest.mark.parametrize(("typed", "truth", "right"), [
-    ("4096", 4096, True), ("0x1000", 4096, True), ("4,096", 4096, True), ("12 %", 12.0, True), ("4097", 4096, False), ("yes", "Yes", True),
-    ("ZONE_DMA", "ZONE_NORMAL", False), ("1.02", 1.0, False)])
-def test_predictions_are_compared_as_numbers_or_as_texts(typed: str, truth: object, right: bool, tmp_path: Path,
-                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("typed", "truth", "right"),
+    [
+        ("4096", 4096, True),
+        ("0x1000", 4096, True),
+        ("4,096", 4096, True),
+        ("12 %", 12.0, True),
+        ("4097", 4096, False),
+        ("yes", "Yes", True),
+        ("ZONE_DMA", "ZONE_NORMAL", False),
+        ("1.02", 1.0, False),
+    ],
+)
+def test_predictions_are_compared_as_numbers_or_as_texts(
+    typed: str, truth: object, right: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     p = Prediction("k", "?", [], "")
     p.commit(typed)
@@ -137,8 +164,18 @@ def test_parsons_widget_keeps_the_order_and_has_a_text_form(run: Callable[..., A
 
 
 def test_only_the_cells_an_answer_depends_on_are_run_again() -> None:
-    history = ["", "import math\nk = 3", "slow = [i for i in range(10)]", "def helper(x): return x * k", "def answer(x): return helper(x) + math.pi",
-               "%matplotlib inline\nplot = slow", "rows = []", "rows.append(answer(1))", "x = (", "def answer(x): return helper(x)"]
+    history = [
+        "",
+        "import math\nk = 3",
+        "slow = [i for i in range(10)]",
+        "def helper(x): return x * k",
+        "def answer(x): return helper(x) + math.pi",
+        "%matplotlib inline\nplot = slow",
+        "rows = []",
+        "rows.append(answer(1))",
+        "x = (",
+        "def answer(x): return helper(x)",
+    ]
     assert [c.label for c in needed_cells(history, ["answer"])] == ["In [1]", "In [3]", "In [4]", "In [9]"]
     assert [c.label for c in needed_cells(history, ["rows"])] == ["In [1]", "In [3]", "In [4]", "In [6]", "In [7]"]
     assert needed_cells(history, ["nothing"]) == []

@@ -9,10 +9,10 @@ import os
 import pytest
 
 from tests.course import toy
-from tests.course.attacks import SOURCE, honest
+from tests.course.corpus import SOURCE, honest
 from vmlab.course import judge, plain, sandbox, testing
 from vmlab.course.exercise import Case, Mistake, Verdict, calculation, code, parsons
-from vmlab.course.judge import Cell, Result
+from vmlab.course.result import Cell, Result
 from vmlab.course.testing import sentences
 
 
@@ -22,8 +22,12 @@ def judged(replace: dict[str, str], **kw: str) -> Result:
 
 # a wrong answer · where · what it must be told
 WRONG = [
-    ("watermarks", 'q = course.question("00-toy/watermarks")\nlow = q["pages"] // 128\nwatermarks = {"min": low, "low": 2 * low, "high": 3 * low}',
-     "alice", "kept between 20 and 255"),
+    (
+        "watermarks",
+        'q = course.question("00-toy/watermarks")\nlow = q["pages"] // 128\nwatermarks = {"min": low, "low": 2 * low, "high": 3 * low}',
+        "alice",
+        "kept between 20 and 255",
+    ),
     ("watermarks", 'watermarks = {"min": 20.5, "low": 41.0, "high": 61.5}', "solution", "divide with //"),
     ("watermarks", 'watermarks = {"min": 20}', "solution", "no entry 'low'"),
     ("watermarks", "watermarks = [20, 40, 60]", "solution", "must be a dict"),
@@ -34,14 +38,22 @@ WRONG = [
     ("free-order", 'free_order = list("BCEAD")', "solution", "lines follow that do not belong"),
     ("free-order", 'free_order = ["X"]', "solution", "There is no line 'X'"),
     ("free-order", "free_order = 7", "solution", "must be a list of letters"),
-    ("split", 'q = course.question("00-toy/split")\nsplit = [[q["pfn"], o] for o in range(q["found"] - 1, 0, -1)]', "solution",
-     "lower half that is split"),
+    (
+        "split",
+        'q = course.question("00-toy/split")\nsplit = [[q["pfn"], o] for o in range(q["found"] - 1, 0, -1)]',
+        "solution",
+        "lower half that is split",
+    ),
     ("split", 'split = "abc"', "solution", "list of [pfn, order] pairs"),
     ("buddy-of", "def buddy_of(pfn, order):\n    return pfn + (1 << order)", "solution", "flip the bit"),
     ("buddy-of", "def buddy_of(pfn):\n    return pfn", "solution", "unexpected keyword argument 'order'"),
     ("buddy-of", "buddy_of = 5", "solution", "not a function"),
-    ("buddy-of", "def buddy_of(pfn, order):\n    return pfn ^ (1 << order) if order else undefined", "solution",
-     "NameError: name 'undefined' is not defined (line 2 of cell buddy-of)"),
+    (
+        "buddy-of",
+        "def buddy_of(pfn, order):\n    return pfn ^ (1 << order) if order else undefined",
+        "solution",
+        "NameError: name 'undefined' is not defined (line 2 of cell buddy-of)",
+    ),
     ("buddy-of", "def buddy_of(pfn, order) return 1", "solution", "SyntaxError"),
     ("splits", "import numpy as np\ndef splits(pfn, found, order):\n    return np.array([1])", "solution", "numpy.array cannot be used"),
     ("choice", 'choice = {"unused": 0.3, "policy": "B"}', "solution", ""),
@@ -159,14 +171,15 @@ def test_the_child_sees_no_vmlab_no_environment_no_files() -> None:
     if sandbox.room().kind != "bubblewrap":
         pytest.skip("bubblewrap is not available here")
     os.environ["VMLAB_CANARY"] = "visible"
-    probe = '''
+    probe = """
 import os, sys
-found = [os.path.join(t, f) for t, d, fs in os.walk("/") for f in fs if f.endswith(".ipynb") or "gradebook" in f or "/vmlab/" in t or "judge" in f]
+files = [os.path.join(t, f) for t, d, fs in os.walk("/") for f in fs]
+found = [f for f in files if f.endswith(".ipynb") or "gradebook" in f or "/vmlab/" in f or "judge" in f]
 environment = sorted(os.environ)
 who = os.getuid()
 site = [p for p in sys.path if "packages" in p]
 homes = [p for p in ("/home", "/root", "/etc", "/proc", "/work", "/var") if os.path.exists(p)]
-'''
+"""
     try:
         with sandbox.Child(sandbox.room(), {}) as child:
             assert child.load([["probe", probe]], 20).value == []

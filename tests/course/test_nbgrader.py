@@ -1,4 +1,4 @@
-"""The instructor's flow with nbgrader's own commands: generate, validate, autograde, feedback, export, Formgrader's own view, grade book."""
+"""The instructor's flow with nbgrader's own commands: generate, validate, autograde, feedback, export, Formgrader, grade book."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from traitlets.config.loader import PyFileConfigLoader
 
 from tests.course import toy
-from tests.course.attacks import SOURCE, duplicate, edit_tests, fake_outputs, honest, rename, shaped
+from tests.course.corpus import SOURCE, duplicate, edit_tests, fake_outputs, honest, rename, shaped
 from vmlab.course import generate
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +86,11 @@ def feedback(course: Path, student: str) -> str:
 
 def test_feedback_pages_show_our_messages_and_no_hidden_data(course: Path) -> None:
     carol = feedback(course, "carol")
-    assert "flip the bit" in carol and "list of [pfn, order] pairs" in carol and "With hidden inputs (larger blocks): The buddy is not always above" in carol
+    assert (
+        "flip the bit" in carol
+        and "list of [pfn, order] pairs" in carol
+        and "With hidden inputs (larger blocks): The buddy is not always above" in carol
+    )
     hidden_rows = re.findall(r"<tr><td[^>]*>hidden inputs.*?</tr>", carol)
     assert hidden_rows == []
     assert "It holds no answers" in feedback(course, "frank") or "so it holds no answers" in feedback(course, "frank")

@@ -9,18 +9,34 @@ import nbformat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.course.attacks import ATTACKS, HONEST, RELEASE, SOURCE, add_helper, cell, honest, rename, shaped
+from tests.course.attacks import ATTACKS
+from tests.course.corpus import HONEST, RELEASE, SOURCE, add_helper, cell, honest, rename, shaped
 from vmlab.course import generate, submission
 from vmlab.course.submission import grade_info, judged_cells, rebuild
 
 IDS = [grade_info(c)["grade_id"] for c in RELEASE["cells"] if grade_info(c)]
-anything = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.sampled_from(IDS),
-                        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4), max_leaves=12)
-cells = st.fixed_dictionaries({}, optional={
-    "cell_type": st.sampled_from(["code", "markdown", "raw"]) | anything, "source": st.text(max_size=30) | st.lists(st.text(max_size=9), max_size=3) | anything,
-    "metadata": st.fixed_dictionaries({"nbgrader": st.fixed_dictionaries({}, optional={
-        "grade_id": st.sampled_from(IDS) | anything, "grade": anything, "solution": anything, "points": anything})}) | anything,
-    "outputs": anything, "id": anything})
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.sampled_from(IDS),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=12,
+)
+cells = st.fixed_dictionaries(
+    {},
+    optional={
+        "cell_type": st.sampled_from(["code", "markdown", "raw"]) | anything,
+        "source": st.text(max_size=30) | st.lists(st.text(max_size=9), max_size=3) | anything,
+        "metadata": st.fixed_dictionaries(
+            {
+                "nbgrader": st.fixed_dictionaries(
+                    {}, optional={"grade_id": st.sampled_from(IDS) | anything, "grade": anything, "solution": anything, "points": anything}
+                )
+            }
+        )
+        | anything,
+        "outputs": anything,
+        "id": anything,
+    },
+)
 
 
 def check(raw: bytes) -> dict[str, Any]:
@@ -66,7 +82,9 @@ def test_a_students_own_cells_stay_where_they_were() -> None:
     rebuilt = rebuild(shaped(add_helper, SOURCE), RELEASE)
     sources = [c["source"] for c in rebuilt.notebook["cells"]]
     assert rebuilt.notes == []
-    assert sources.index("def flip(a, b):\n    return a ^ b") + 1 == sources.index("def buddy_of(pfn, order):\n    return flip(pfn, 1 << order)")
+    assert sources.index("def flip(a, b):\n    return a ^ b") + 1 == sources.index(
+        "def buddy_of(pfn, order):\n    return flip(pfn, 1 << order)"
+    )
 
 
 def test_a_renamed_solution_still_runs_and_its_empty_replacement_does_not() -> None:

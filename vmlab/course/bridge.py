@@ -29,7 +29,7 @@ from nbgrader.preprocessors.base import NbGraderPreprocessor
 
 from vmlab.course import generate, judge, report, submission
 from vmlab.course.exercise import Exercise, exercise
-from vmlab.course.judge import Result
+from vmlab.course.result import Result, signing_key
 from vmlab.course.submission import Notebook, grade_info, is_test
 
 PLACE = ".vmlab"  # in the course's root: key, results, staging; never handed out
@@ -57,27 +57,31 @@ def release_of(coursedir: Any, assignment: str, notebook: str) -> Notebook:
     released = Path(coursedir.format_path(coursedir.release_directory, ".", assignment)) / f"{notebook}.ipynb"
     if released.exists():
         return submission.read_release(released)
-    return generate.strip(submission.read_release(Path(coursedir.format_path(coursedir.source_directory, ".", assignment)) / f"{notebook}.ipynb"))
+    source = Path(coursedir.format_path(coursedir.source_directory, ".", assignment)) / f"{notebook}.ipynb"
+    return generate.strip(submission.read_release(source))
 
 
-class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
+class SubmissionExporter(NotebookExporter):
     """Reads a submission of any shape (truncated, duplicated, stripped…) as a clean notebook on the release's skeleton."""
 
     def from_filename(self, filename: str, resources: Any = None, **kw: Any) -> tuple[Any, Any]:
         """nbconvert's entry: the notebook file → (text, resources)."""
         if not getattr(self.parent, "_sanitizing", False):
-            return super().from_filename(filename, resources=resources, **kw)  # type: ignore[no-any-return]
+            read: tuple[Any, Any] = super().from_filename(filename, resources=resources, **kw)
+            return read
+        autograde: Any = self.parent
         info = resources["nbgrader"]
         try:
             raw = Path(filename).read_bytes()
         except OSError as error:
             self.log.warning("%s cannot be read: %s", filename, error)
             raw = b""
-        rebuilt = submission.rebuild(raw, release_of(self.parent.coursedir, info["assignment"], info["notebook"]))
+        rebuilt = submission.rebuild(raw, release_of(autograde.coursedir, info["assignment"], info["notebook"]))
         for note in rebuilt.notes:
             self.log.warning("%s: %s", filename, note)
         resources["metadata"] = {"name": info["notebook"], "path": os.path.dirname(filename), "modified_date": ""}
-        return self.from_notebook_node(nbformat.from_dict(rebuilt.notebook), resources=resources, **kw)  # type: ignore[no-any-return]
+        clean: tuple[Any, Any] = self.from_notebook_node(nbformat.from_dict(rebuilt.notebook), resources=resources, **kw)  # type: ignore[no-untyped-call]
+        return clean
 
 
 class JudgeScores(NbGraderPreprocessor):  # type: ignore[misc]
@@ -148,7 +152,7 @@ def notes_cell(result: Result) -> dict[str, Any] | None:
 def keep(root: Path, assignment: str, notebook: str, result: Result) -> Path:
     """Sign a result and write it under the course's `.vmlab/results/`; returns the file."""
     folder = root / PLACE
-    result.sign(judge.signing_key(folder))
+    result.sign(signing_key(folder))
     path = folder / "results" / assignment / notebook / f"{result.student}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(result.to_json(), encoding="utf-8")
@@ -162,7 +166,7 @@ def kept(root: Path, assignment: str, notebook: str, student: str) -> Result | N
         result = Result.from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return result if result.genuine(judge.signing_key(root / PLACE)) else None
+    return result if result.genuine(signing_key(root / PLACE)) else None
 
 
 def tools_on_path() -> None:
@@ -181,7 +185,8 @@ def configure(c: Any, root: Path) -> None:
     c.ClearSolutions.code_stub = {"python": f"{generate.STUB}\nraise NotImplementedError()"}
     c.ClearSolutions.text_stub = generate.TEXT_STUB
     c.Autograde.exporter_class = "vmlab.course.bridge.SubmissionExporter"
-    c.Autograde.autograde_preprocessors = [JudgeScores, IgnorePattern, LimitOutput, SaveAutoGrades, AssignLatePenalties, CheckCellMetadata]
+    after = [IgnorePattern, LimitOutput, SaveAutoGrades, AssignLatePenalties, CheckCellMetadata]
+    c.Autograde.autograde_preprocessors = [JudgeScores, *after]
     c.Execute.timeout = 120
     exchange = Path(os.environ.get("NBGRADER_EXCHANGE", root / PLACE / "exchange"))
     try:

@@ -59,7 +59,7 @@ def strip(notebook: Notebook) -> Notebook:
     )
     from traitlets.config import Config
 
-    node = nbformat.from_dict(canonical(notebook))  # type: ignore[no-untyped-call]
+    node = nbformat.from_dict(canonical(notebook))
     config = Config({"ClearSolutions": {"code_stub": {"python": f"{STUB}\nraise NotImplementedError()"}, "text_stub": TEXT_STUB}})
     resources: dict[str, Any] = {"nbgrader": {}}
     for step in (IncludeHeaderFooter, LockCells, ClearSolutions, ClearOutput, ClearHiddenTests, ClearMarkScheme, ComputeChecksums):

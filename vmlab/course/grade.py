@@ -25,7 +25,7 @@ from typing import Any, TextIO
 
 from vmlab.course import bridge, generate, judge, submission
 from vmlab.course.exercise import Exercise, exercise, exercises
-from vmlab.course.judge import Result
+from vmlab.course.result import VERSION, Cell, CriterionResult, Result, TaskResult, exercise_version, submission_hash
 from vmlab.course.submission import Notebook
 
 STAGED, RELEASE = f"{bridge.PLACE}/staged", f"{bridge.PLACE}/release"
@@ -154,17 +154,17 @@ def stage(work: Work, root: Path) -> None:
 # --- judging in parallel ---------------------------------------------------------------------------------------------------------
 
 
-def _judge_one(exercise_id: str, cells: list[judge.Cell], student: str, seed: str, notes: list[str], classmates: list[str]) -> Result:
+def _judge_one(exercise_id: str, cells: list[Cell], student: str, seed: str, notes: list[str], classmates: list[str]) -> Result:
     return judge.judge(exercise(exercise_id), cells, student, seed=seed, notes=notes, classmates=classmates)
 
 
 def unjudged(found: Exercise, work: Work, seed: str, why: str) -> Result:
     """A result of 0 points that says the judge itself failed, so that a person looks at it."""
-    result = Result(found.id, judge.exercise_version(found), judge.VERSION, work.student, "", seed, "", found.points,
+    result = Result(found.id, exercise_version(found), VERSION, work.student, "", seed, "", found.points,
                     notes=list(work.notes), warnings=[f"THE JUDGE FAILED on this submission ({why}); look at it by hand."])
     for task in found.tasks:
-        criteria = [judge.CriterionResult(c.id, c.says, c.points) for c in task.criteria]
-        result.tasks.append(judge.TaskResult(task.id, task.title, task.kind, task.points, criteria=criteria, answered=False,
+        criteria = [CriterionResult(c.id, c.says, c.points) for c in task.criteria]
+        result.tasks.append(TaskResult(task.id, task.title, task.kind, task.points, criteria=criteria, answered=False,
                                              messages=["This task could not be judged; please tell your instructor."]))
     return result
 
@@ -175,13 +175,13 @@ def judge_all(works: Sequence[Work], root: Path, seed: str, releases: dict[str, 
     names: dict[str, list[str]] = {}
     for work in works:
         names.setdefault(work.assignment, []).append(work.student)
-    waiting: list[tuple[Work, list[judge.Cell]]] = []
+    waiting: list[tuple[Work, list[Cell]]] = []
     for work in works:
         cells = submission.judged_cells(work.rebuilt, releases[work.assignment])
         old = None if fresh else bridge.kept(root, work.assignment, work.assignment, work.student)
         known = exercise(work.assignment)
         if old is not None and (old.submission, old.exercise_version, old.judge_version) == (
-                judge.submission_hash(cells, work.notes), judge.exercise_version(known), judge.VERSION):
+                submission_hash(cells, work.notes), exercise_version(known), VERSION):
             work.result = old
         else:
             waiting.append((work, cells))
@@ -245,7 +245,7 @@ def quiet_nbgrader(log: Path) -> Iterator[None]:
 
 
 def _named_only(converter: Any) -> Any:
-    """An nbgrader converter that takes the one submission it is told about by name: its own search is a glob, in which `[` means something."""
+    """An nbgrader converter that takes the one submission it is told about by name (its own search is a glob: `[` is special)."""
 
     def init_notebooks(self: Any) -> None:
         folder = self._format_source(self.coursedir.assignment_id, self.coursedir.student_id)
@@ -316,7 +316,8 @@ class Nbgrader:
                     entry = book.find_submission_notebook(work.assignment, work.assignment, work.student)
                 except MissingEntry:
                     continue
-                found[work.assignment, work.student] = sum(float(g.auto_score or 0) for g in entry.grades if g.cell.name.startswith("check-"))
+                judged = [g for g in entry.grades if g.cell.name.startswith("check-")]
+                found[work.assignment, work.student] = sum(float(g.auto_score or 0) for g in judged)
         return found
 
     def export(self, to: Path) -> None:
@@ -342,7 +343,7 @@ def write_details(works: Sequence[Work], to: Path) -> None:
                     said = next((x for e in criterion.evidence for x in (e.mistake, e.note) if x and not e.ok), "")
                     row = [work.student, work.assignment, task.id, criterion.says, criterion.points, criterion.earned, said,
                            " ".join(work.result.notes)]
-                    table.writerow([f"'{x}" if isinstance(x, str) and x and x[0] in "=+-@\t" else x for x in row])  # no formulas in a spreadsheet
+                    table.writerow([f"'{x}" if isinstance(x, str) and x and x[0] in "=+-@\t" else x for x in row])  # no formulas
 
 
 def grade(folder: Path, *, out: Path | None = None, jobs: int = 0, seed: str = "", fresh: bool = False, feedback: bool = True,
@@ -391,7 +392,7 @@ def grade(folder: Path, *, out: Path | None = None, jobs: int = 0, seed: str = "
             progress.show("feedback", number, len(works))
         tool.export(root / "grades.csv")
     write_details(works, root / "grades-detail.csv")
-    (root / bridge.PLACE / "run.json").write_text(json.dumps({"seed": seed, "judge": judge.VERSION}, indent=1) + "\n", encoding="utf-8")
+    (root / bridge.PLACE / "run.json").write_text(json.dumps({"seed": seed, "judge": VERSION}, indent=1) + "\n", encoding="utf-8")
     summary(works, reused, root, failures)
     return 1 if failures else 0
 

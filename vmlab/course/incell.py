@@ -13,7 +13,8 @@ from vmlab.course import exercise as definitions
 from vmlab.course import plain, report
 from vmlab.course.child import prepare
 from vmlab.course.exercise import Case, Exercise, Task, rng_for
-from vmlab.course.judge import Cell, TaskResult, check_public
+from vmlab.course.judge import check_public
+from vmlab.course.result import Cell, TaskResult
 from vmlab.course.store import Store
 
 SHARED_ACCOUNTS = {"root", "jovyan", "user", "student", "guest", "ubuntu", "admin"}
@@ -194,7 +195,7 @@ def show(as_html: str, as_text: str) -> None:
         return
     from IPython.display import display
 
-    display(Shown(as_html, as_text))  # type: ignore[no-untyped-call]
+    display(Shown(as_html, as_text))
 
 
 def _example(exercise: Exercise, task: Task, who: str) -> str:

@@ -119,5 +119,5 @@ def predict(key: str, question: str, choices: Sequence[object] = (), unit: str =
             prediction.commit(change["new"])
 
     widget.observe(keep, names="answer")
-    display(widget)  # type: ignore[no-untyped-call]
+    display(widget)
     return prediction

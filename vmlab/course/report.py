@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from vmlab.course.judge import CriterionResult, Evidence, TaskResult
+from vmlab.course.result import CriterionResult, Evidence, TaskResult
 
 STYLE = ("border-left:4px solid {edge};padding:.4em .8em;margin:.3em 0;font-size:14px;line-height:1.45;"
          "background:var(--jp-layout-color1,#fff);color:var(--jp-content-font-color1,#1a1a1a)")

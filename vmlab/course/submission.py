@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vmlab.course.judge import Cell
 from vmlab.course.plain import clean_text
+from vmlab.course.result import Cell
 
 MAX_FILE = 8 << 20  # bytes
 MAX_CELLS = 1000

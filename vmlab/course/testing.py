@@ -15,7 +15,8 @@ from pathlib import Path
 
 from vmlab.course import generate, submission
 from vmlab.course.exercise import Exercise, exercise
-from vmlab.course.judge import Result, judge
+from vmlab.course.judge import judge
+from vmlab.course.result import Result
 
 STUDENT = "solution"
 SEED = "a fixed seed for tests"
