@@ -272,7 +272,8 @@ class LabPage:
                 && (typeof only === 'undefined' || i === only) && cell.model.sharedModel.getSource().trim());
             const failed = cells.some(cell => cell.model.outputs.toJSON().some(o => o.output_type === 'error'));
             const fulfils = cell => {
-                const prompt = cell.node.querySelector('.jp-InputPrompt')?.textContent ?? '';
+                // A folded cell has no prompt on the page, but its input area still has one.
+                const prompt = (cell.inputArea?.promptNode ?? cell.node.querySelector('.jp-InputPrompt'))?.textContent ?? '';
                 const state = {started: /\\[(\\*|\\d+)\\]/.test(prompt), done: /\\[\\d+\\]/.test(prompt)};
                 return CONDITION;
             };"""
