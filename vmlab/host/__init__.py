@@ -11,6 +11,17 @@ from .procfs import MigrateRow, OrderRow, PageTypes, ZoneRow, parse_buddyinfo, p
 from .reading import Reading, read, sample, samples
 
 __all__ = [
-    "CHANGES", "Change", "MigrateRow", "OrderRow", "PageTypes", "Reading", "ZoneRow", "parse_buddyinfo", "parse_pagetypeinfo",
-    "parse_zoneinfo", "read", "sample", "samples",
+    "CHANGES",
+    "Change",
+    "MigrateRow",
+    "OrderRow",
+    "PageTypes",
+    "Reading",
+    "ZoneRow",
+    "parse_buddyinfo",
+    "parse_pagetypeinfo",
+    "parse_zoneinfo",
+    "read",
+    "sample",
+    "samples",
 ]

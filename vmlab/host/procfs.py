@@ -86,7 +86,7 @@ def parse_buddyinfo(text: str) -> list[OrderRow]:
     for line in text.splitlines():
         found = _ZONE.match(line)
         if found:
-            counts = re.findall(r"\d+", line[found.end():])
+            counts = re.findall(r"\d+", line[found.end() :])
             rows.append(OrderRow(int(found[1]), found[2], tuple(int(n) for n in counts)))
     if not rows:
         raise ValueError("this is not a /proc/buddyinfo: no line of it begins with 'Node 0, zone …'")
@@ -144,10 +144,10 @@ def parse_pagetypeinfo(text: str) -> PageTypes:
         elif line.startswith("Number of blocks type"):
             kinds = line.removeprefix("Number of blocks type").split()
         elif found := _ZONE.match(line):
-            node, zone, rest = int(found[1]), found[2], line[found.end():]
+            node, zone, rest = int(found[1]), found[2], line[found.end() :]
             kind = re.match(r"\s*type\s+(\S+)", rest)
             if kind:
-                rest = rest[kind.end():]
+                rest = rest[kind.end() :]
                 rows.append(MigrateRow(node, zone, kind[1], tuple(int(n) for n in re.findall(r"\d+", rest)), ">" in rest))
             elif kinds:
                 numbers = [int(n) for n in re.findall(r"\d+", rest)]

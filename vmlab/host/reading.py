@@ -85,8 +85,10 @@ def read(proc: str | os.PathLike[str] = "/proc") -> Reading:
     try:
         reading.pagetypes = parse_pagetypeinfo((root / "pagetypeinfo").read_text(encoding="ascii", errors="replace"))
     except PermissionError:
-        reading.notes.append("/proc/pagetypeinfo is for root only since Linux 5.4, because reading it holds the zone's lock for long: "
-                             "the kinds of pages are missing here.")
+        reading.notes.append(
+            "/proc/pagetypeinfo is for root only since Linux 5.4, because reading it holds the zone's lock for long: "
+            "the kinds of pages are missing here."
+        )
     except (OSError, ValueError) as error:
         reading.notes.append(f"/proc/pagetypeinfo cannot be read here ({_short(error)}), so the kinds of pages are missing.")
     for name in _SETTINGS:

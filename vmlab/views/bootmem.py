@@ -12,11 +12,12 @@ from ..machine import Machine
 from ..mm.bootmem import BootmemAllocator
 from ..trace.recording import Tape
 from .base import STATIC, View, css, esm, number
-from .bootmem_lab import Recorder, Trial, record_boot
+from .bootmem_lab import Recorder, record_boot
+from .bootmem_trial import Trial
 
 __all__ = ["Bootmem", "bootmem"]
 
-_SAMPLE_LIMIT = 1 << 32  # sizes and addresses are unsigned longs
+_WORD = 1 << 32  # sizes and addresses are unsigned longs
 
 
 class Bootmem(View):
@@ -28,10 +29,10 @@ class Bootmem(View):
     _esm = esm("panels") + (STATIC / "bootmem.js").read_text()
     _css = css("panels") + (STATIC / "bootmem.css").read_text()
 
-    steps = traitlets.List(help="One for each call of the boot allocator, with the bitmap after it.").tag(sync=True)
-    owners = traitlets.List(help="Names of the ranges' owners.").tag(sync=True)
-    consumers = traitlets.List(help="Who took what, in bytes, at which step.").tag(sync=True)
-    zones = traitlets.List(help="Index and name of each zone.").tag(sync=True)
+    steps: Any = traitlets.List(help="One for each call of the boot allocator, with the bitmap after it.").tag(sync=True)
+    owners: Any = traitlets.List(help="Names of the ranges' owners.").tag(sync=True)
+    consumers: Any = traitlets.List(help="Who took what, in bytes, at which step.").tag(sync=True)
+    zones: Any = traitlets.List(help="Index and name of each zone.").tag(sync=True)
     frames = traitlets.Int(0, help="Frames from 0 to the end of the bitmaps.").tag(sync=True)
     position = traitlets.Int(0, help="The step that is shown.").tag(sync=True)
     mode = traitlets.Enum(["boot", "trial"], "boot").tag(sync=True)
@@ -115,7 +116,8 @@ class Bootmem(View):
             self.consumers = [dict(c) for c in recorder.consumers]
             self.zones = [
                 {"index": z.index, "kind": z.name, "name": f"{z.name}, node {z.pgdat.nid}" if several else z.name, "node": z.pgdat.nid}
-                for z in self.boot.machine.zones]
+                for z in self.boot.machine.zones
+            ]
             self.steps = [dict(s) for s in recorder.steps]
             self.frames = max((s["end"] for s in recorder.steps), default=0)
             self.position = position
@@ -139,7 +141,7 @@ def amount(value: Any, name: str) -> int:
         number_ = int(text, 0) if re.fullmatch(r"0[xX][0-9a-fA-F]+|\d+", text) else parse_size(text)
     except ValueError:
         raise ValueError(f"{name} {text!r} is not an amount: write bytes, such as 28, 4K, 0x1000 or 16M.") from None
-    if not 0 <= number_ < _SAMPLE_LIMIT:
+    if not 0 <= number_ < _WORD:
         raise ValueError(f"{name} {text}: the kernel's numbers here are unsigned 32-bit, below 4 GiB.")
     return number_
 
@@ -152,7 +154,10 @@ def in_words(step: dict[str, Any], position: int, length: int, mode: str, owners
     parts = [f"{number(a)} to {number(b - 1)} {owners[o]}" if b > a + 1 else f"{number(a)} {owners[o]}" for a, b, o in step["ranges"]]
     state = f"{number(step['free'])} pages are free" if step["alive"] else "The bitmap is gone"
     partial = (
-        f"; the last allocation ended in frame {number(step['last_pos'])} at offset {number(step['last_offset'])}" if step["alive"] and step["last_offset"] else "")
+        f"; the last allocation ended in frame {number(step['last_pos'])} at offset {number(step['last_offset'])}"
+        if step["alive"] and step["last_offset"]
+        else ""
+    )
     node = f" Node {step['node']}:" if step["node"] else ""
     return f"{what}, step {position + 1} of {length}. {step['text']}{node} {state}{partial}. Frames {'; '.join(parts)}."
 
@@ -161,11 +166,23 @@ def in_numbers(consumers: list[dict[str, Any]], position: int) -> dict[str, Any]
     """Who has taken what up to this step, as a data table."""
     rows = [
         [c["name"], f"{c['start']:#x}", c["size"], c["start"] >> 12, (c["start"] + c["size"] - 1) >> 12]
-        for c in sorted(consumers, key=lambda c: int(c["start"])) if c["step"] <= position]
-    return {"caption": "Who has taken boot memory so far", "head": ["consumer", "address", "bytes", "first frame", "last frame"], "rows": rows}
+        for c in sorted(consumers, key=lambda c: int(c["start"]))
+        if c["step"] <= position
+    ]
+    return {
+        "caption": "Who has taken boot memory so far",
+        "head": ["consumer", "address", "bytes", "first frame", "last frame"],
+        "rows": rows,
+    }
 
 
-def bootmem(source: Machine | Tape | int | str = "64M", *, position: int | None = None, bootmem: type[BootmemAllocator] | None = None, **options: Any) -> Bootmem:
+def bootmem(
+    source: Machine | Tape | int | str = "64M",
+    *,
+    position: int | None = None,
+    bootmem: type[BootmemAllocator] | None = None,
+    **options: Any,
+) -> Bootmem:
     """Picture of the boot allocator's bitmap through a whole boot, with a place to call it by hand.
 
     source: a RAM size (further options as for vmlab.boot), or a machine or tape: its configuration and its parts boot again

@@ -46,7 +46,11 @@ def group(name: str) -> str:
 def paint(ranges: Ranges, start: int, end: int, owner: int) -> Ranges:
     """*ranges* with frames [start, end) given to *owner*."""
     done: Ranges = []
-    pieces = [[a, min(b, start), o] for a, b, o in ranges if a < start] + [[start, end, owner]] + [[max(a, end), b, o] for a, b, o in ranges if b > end]
+    pieces = (
+        [[a, min(b, start), o] for a, b, o in ranges if a < start]
+        + [[start, end, owner]]
+        + [[max(a, end), b, o] for a, b, o in ranges if b > end]
+    )
     for a, b, o in pieces:
         if a >= b:
             continue
@@ -62,7 +66,7 @@ def changes(before: bytes, after: bytes) -> list[tuple[int, int, int]]:
     found: list[tuple[int, int, int]] = []
     chunk = 1024
     for at in range(0, len(after), chunk):
-        old, new = before[at:at + chunk], after[at:at + chunk]
+        old, new = before[at : at + chunk], after[at : at + chunk]
         if old == new:
             continue
         for i, bit in enumerate(new):
@@ -86,7 +90,7 @@ class Recorder:
         self.owners = list(OWNERS)
         self.node = 0
         self.stage = ""
-        self._changed: list[list[tuple[int, int, int]]] = []  # of each step, as frames
+        self.changed: list[list[tuple[int, int, int]]] = []  # of each step, as frames
         self._retiring: Callable[[int, int], None] | None = None
         self._depth = 0
         for name in _CALLS:
@@ -104,12 +108,18 @@ class Recorder:
             self._retiring(event[2], 512)
         elif name == "boot_stage":
             self.stage = event[1]
-            self._add("stage", STAGE_TEXT.get(self.stage, self.stage), [])
+            self.add("stage", STAGE_TEXT.get(self.stage, self.stage), [])
         elif name == "zone_init":
             zone = ZONE_NAMES[event[1] % MAX_NR_ZONES]
-            self._add("zone", f"Zone {zone} stands: {number(event[2])} pages, watermarks {event[3]}, {event[4]} and {event[5]}; all its pages are reserved so far.", [])
+            self.add(
+                "zone",
+                f"Zone {zone} stands: {number(event[2])} pages, watermarks {event[3]}, {event[4]} and {event[5]}; "
+                "all its pages are reserved so far.",
+                [],
+            )
 
-    def _add(self, kind: str, text: str, changed: list[tuple[int, int, int]], **more: Any) -> None:
+    def add(self, kind: str, text: str, changed: list[tuple[int, int, int]], **more: Any) -> None:
+        """One step more, with the boot allocator as it stands now; *changed* are pages whose bit is another than before."""
         bdata = self.machine.pgdats[self.node].bdata
         base = bdata.node_boot_start >> PAGE_SHIFT
         saved = None
@@ -117,19 +127,32 @@ class Recorder:
             same = self.states and self.states[-1][0] == self.node and self.states[-1][1] is not None and not changed
             packed = self.states[-1][1][0] if same else zlib.compress(bytes(bdata.map), 1)
             saved = (packed, bdata.node_boot_start, bdata.node_low_pfn, bdata.map_pa, bdata.last_pos, bdata.last_offset)
-        self.steps.append({
-            "kind": kind, "stage": self.stage, "node": self.node, "text": text, "base": base, "end": bdata.node_low_pfn,
-            "last_pos": base + bdata.last_pos, "last_offset": bdata.last_offset, "alive": bdata.map is not None,
-            "free": bdata.map.count(0, 0, bdata.node_low_pfn - base) if bdata.map is not None else 0,
-            "lists": {str(z.index): z.nr_free() for z in self.machine.zones}, **more})
+        self.steps.append(
+            {
+                "kind": kind,
+                "stage": self.stage,
+                "node": self.node,
+                "text": text,
+                "base": base,
+                "end": bdata.node_low_pfn,
+                "last_pos": base + bdata.last_pos,
+                "last_offset": bdata.last_offset,
+                "alive": bdata.map is not None,
+                "free": bdata.map.count(0, 0, bdata.node_low_pfn - base) if bdata.map is not None else 0,
+                "lists": {str(z.index): z.nr_free() for z in self.machine.zones},
+                **more,
+            }
+        )
         self.states.append((self.node, saved))
-        self._changed.append([(base + a, base + b, bit) for a, b, bit in changed])
+        self.changed.append([(base + a, base + b, bit) for a, b, bit in changed])
 
     def _wrap(self, name: str, method: Any) -> Any:
         def call(first: PgData | BootmemData, *args: int) -> Any:
             if self._depth:  # one of the reader's own methods calling another
                 return method(first, *args)
-            pgdat = first if isinstance(first, PgData) else next((p for p in self.machine.pgdats if p.bdata is first), self.machine.pgdats[0])
+            pgdat = (
+                first if isinstance(first, PgData) else next((p for p in self.machine.pgdats if p.bdata is first), self.machine.pgdats[0])
+            )
             bdata = pgdat.bdata
             self.node = pgdat.nid
             before = bytes(bdata.map or b"")
@@ -151,33 +174,56 @@ class Recorder:
 
         return call
 
-    def _note(self, name: str, args: tuple[int, ...], result: Any, error: str, done: list[tuple[int, int, int]], where: tuple[int, int]) -> None:
+    def _note(
+        self, name: str, args: tuple[int, ...], result: Any, error: str, done: list[tuple[int, int, int]], where: tuple[int, int]
+    ) -> None:
         bdata = self.machine.pgdats[self.node].bdata
         base = bdata.node_boot_start >> PAGE_SHIFT
         runs = [[base + a, base + b] for a, b, _ in done]
         more: dict[str, Any] = {"runs": runs}
         if error:
-            self._add("bug", error.rstrip(".") + "." + (" The machine stops here." if error.startswith("BUG") else ""), done, **more)
+            fields = (
+                ("size", "align", "goal") if name == "alloc_bootmem_core" else ("address", "size") if name != "init_bootmem_core" else ()
+            )
+            more |= dict(zip(fields, args, strict=False))
+            self.add("bug", error.rstrip(".") + "." + (" The machine stops here." if error.startswith("BUG") else ""), done, **more)
         elif name == "init_bootmem_core":
             frames = args[2] - args[1]
-            self._add("init", f"init_bootmem: a bit for each of {number(frames)} frames, and every bit is 1, reserved, until somebody knows better.", done,
-                      runs=[[args[1], args[2]]])
+            self.add(
+                "init",
+                f"init_bootmem: a bit for each of {number(frames)} frames, and every bit is 1, reserved, until somebody knows better.",
+                done,
+                runs=[[args[1], args[2]]],
+            )
         elif name == "free_bootmem_core":
             said = f"{_frames_text(runs)} {_verb(runs)} free" if runs else "no whole page lies inside, so nothing changes"
-            self._add("free", f"free_bootmem of {_size(args[1])} at {args[0]:#x}: {said}.", done, address=args[0], size=args[1], **more)
+            self.add("free", f"free_bootmem of {_size(args[1])} at {args[0]:#x}: {said}.", done, address=args[0], size=args[1], **more)
         elif name == "reserve_bootmem_core":
             twice = int(result or 0)
             already = f"; {_count(twice, 'page was', 'pages were')} reserved already" if twice else ""
             said = f"{_frames_text(runs)} may not be given out" if runs else "nothing changes"
-            self._add("reserve", f"reserve_bootmem of {_size(args[1])} at {args[0]:#x}: {said}{already}.", done, address=args[0], size=args[1], **more)
+            self.add(
+                "reserve",
+                f"reserve_bootmem of {_size(args[1])} at {args[0]:#x}: {said}{already}.",
+                done,
+                address=args[0],
+                size=args[1],
+                **more,
+            )
         else:
             size, align, goal = args
             request = {"size": size, "align": align, "goal": goal, "address": result, "before": list(where), **more}
             if result is None:
-                self._add("fail", f"{_size(size)}: no run of free pages is long enough, and the caller gets nothing.", done, merged=False, **request)
+                self.add(
+                    "fail",
+                    f"{_size(size)}: no run of free pages is long enough, and the caller gets nothing.",
+                    done,
+                    merged=False,
+                    **request,
+                )
                 return
             merged = bool(where[1]) and result >> PAGE_SHIFT == where[0]
-            self._add("alloc", "", done, merged=merged, consumer=len(self.consumers), **request)
+            self.add("alloc", "", done, merged=merged, consumer=len(self.consumers), **request)
             self.consumers.append({"name": "", "group": "", "start": result, "size": size, "step": len(self.steps) - 1, "node": self.node})
 
     def _wrap_retire(self, method: Any) -> Any:
@@ -203,7 +249,7 @@ class Recorder:
                     flush(f"Handing over: frame {number(pfn + pages - 1)} is reached, {number(count)} pages are in the buddy lists.")
 
             def flush(text: str) -> None:
-                self._add("retire", text, list(handed), handed=count, runs=[[base + a, base + b] for a, b, _ in handed])
+                self.add("retire", text, list(handed), handed=count, runs=[[base + a, base + b] for a, b, _ in handed])
                 handed.clear()
 
             self._retiring = heard
@@ -211,7 +257,10 @@ class Recorder:
                 freed = method(pgdat)
             finally:
                 self._retiring = None
-            flush(f"The last to go is the bitmap itself, from frame {number(bitmap)} on: {number(freed)} pages handed over, and boot memory is gone.")
+            flush(
+                f"The last to go is the bitmap itself, from frame {number(bitmap)} on: {number(freed)} pages handed over, "
+                "and boot memory is gone."
+            )
             return freed
 
         return retire
@@ -226,7 +275,7 @@ class Recorder:
             consumer["group"] = group(consumer["name"])
         reserved = [c for c in log if c.stage == "setup_memory"]
         ranges: dict[int, Ranges] = {}
-        for at, (step, done) in enumerate(zip(self.steps, self._changed, strict=True)):
+        for at, (step, done) in enumerate(zip(self.steps, self.changed, strict=True)):
             node = step["node"]
             if step["kind"] == "init":
                 ranges[node] = [[step["base"], step["end"], UNKNOWN]]
@@ -237,29 +286,38 @@ class Recorder:
                 elif not bit:
                     now = paint(now, a, b, FREE)
                 elif step["kind"] == "reserve":
-                    now = paint(now, a, b, self._owner("kernel image" if reserved else "kernel image and bitmap" if not step["base"] else "bootmem bitmap"))
+                    now = paint(
+                        now,
+                        a,
+                        b,
+                        self.owner("kernel image" if reserved else "kernel image and bitmap" if not step["base"] else "bootmem bitmap"),
+                    )
                     for c in reserved:
                         s, e = max(a, c.start_pa >> PAGE_SHIFT), min(b, pfn_up(c.start_pa + c.size))
                         if s < e:
-                            now = paint(now, s, e, self._owner(group(c.name)))
+                            now = paint(now, s, e, self.owner(group(c.name)))
                             self._reserve(c, at, node)
                 else:
-                    now = paint(now, a, b, self._owner(self.consumers[step["consumer"]]["group"] if "consumer" in step else "reserved by hand"))
+                    now = paint(
+                        now, a, b, self.owner(self.consumers[step["consumer"]]["group"] if "consumer" in step else "reserved by hand")
+                    )
             ranges[node] = now
             step["ranges"] = now
             if step["kind"] == "alloc":
-                step["text"] = self._alloc_text(step)
+                step["text"] = self.alloc_text(step)
 
     def _reserve(self, c: BootConsumer, at: int, node: int) -> None:
         if all(known["start"] != c.start_pa for known in self.consumers):
             self.consumers.append({"name": c.name, "group": group(c.name), "start": c.start_pa, "size": c.size, "step": at, "node": node})
 
-    def _owner(self, name: str) -> int:
+    def owner(self, name: str) -> int:
+        """Number of an owner of ranges; a new name gets the next."""
         if name not in self.owners:
             self.owners.append(name)
         return self.owners.index(name)
 
-    def _alloc_text(self, step: dict[str, Any]) -> str:
+    def alloc_text(self, step: dict[str, Any]) -> str:
+        """A sentence about an allocation."""
         consumer = self.consumers[step["consumer"]]
         asked = f"{consumer['name']}: {_size(step['size'])}"
         if step["align"] > 32:
@@ -271,7 +329,8 @@ class Recorder:
         if not step["merged"]:
             return f"{asked}. Found at {step['address']:#x}; {_frames_text(step['runs'])} taken."
         rest = f"and goes on in {_frames_text(step['runs'])}" if step["runs"] else "and no new page is taken"
-        return f"{asked}. The rest of frame {number(step['before'][0])} is still unused: it starts there, at offset {number(step['address'] & PAGE_SIZE - 1)}, {rest}."
+        offset = number(step["address"] & PAGE_SIZE - 1)
+        return f"{asked}. The rest of frame {number(step['before'][0])} is still unused: it starts there, at offset {offset}, {rest}."
 
 
 def _count(n: int, one: str, many: str) -> str:
@@ -310,83 +369,13 @@ def record_boot(machine: Machine) -> Recorder:
         high = [z for z in twin.zones if z.name == "HighMem"]
         if high:
             pages = sum(z.free_pages for z in high)
-            recorder._add("high", f"High memory never was in the bitmap: its {number(pages)} pages are freed one by one, from the top down.", [])
+            recorder.add(
+                "high", f"High memory never was in the bitmap: its {number(pages)} pages are freed one by one, from the top down.", []
+            )
     except (KernelBug, KernelHang) as stop:
         if not recorder.steps or recorder.steps[-1]["kind"] != "bug":
-            recorder._add("bug", f"{stop} The boot ends here.", [])
+            recorder.add("bug", f"{stop} The boot ends here.", [])
     finally:
         twin.on_event = None
     recorder.finish(twin.boot_log)
     return recorder
-
-
-class Trial:
-    """The boot allocator of a step of the boot, on a machine of its own, to call by hand."""
-
-    def __init__(self, recorder: Recorder, at: int) -> None:
-        node, saved = recorder.states[at]
-        if saved is None:
-            raise ValueError("There is no boot allocator at this step: go to one between init_bootmem and the retirement.")
-        step = recorder.steps[at]
-        self.machine = recorder.machine.twin()
-        self.recorder = Recorder(self.machine)
-        self.recorder.owners = list(recorder.owners)
-        self.recorder.node = node
-        self.recorder.consumers = [dict(c, step=0) for c in recorder.consumers if c["step"] <= at and c["node"] == node]
-        pgdat = self.machine.pgdats[node]
-        self.machine.pgdat_list.append(pgdat)
-        self.bdata = bdata = pgdat.bdata
-        packed, bdata.node_boot_start, bdata.node_low_pfn, bdata.map_pa, bdata.last_pos, bdata.last_offset = saved
-        bdata.map = bytearray(zlib.decompress(packed))
-        self.recorder.stage = step["stage"]
-        self.recorder._add("start", f"A copy of the boot allocator as it stood after: {step['text']}", [])
-        self._start: Ranges = step["ranges"]
-
-    def do(self, what: str, size: int, align: int = 32, goal: int = 0, address: int = 0) -> None:
-        """Call alloc, reserve or free; errors of the kernel become a step too."""
-        bootmem = self.machine.bootmem
-        mine = sum(c["name"].startswith("yours") for c in self.recorder.consumers)
-        try:
-            if what == "alloc":
-                bootmem.alloc_bootmem_core(self.bdata, size, align, goal)
-            elif what == "reserve":
-                bootmem.reserve_bootmem_core(self.bdata, address, size)
-            elif what == "free":
-                bootmem.free_bootmem_core(self.bdata, address, size)
-            else:
-                raise ValueError(f"no call {what!r}: alloc, reserve or free")
-        except (KernelBug, KernelHang):
-            pass  # the recorder has made a step of it
-        last = self.recorder.steps[-1]
-        if last["kind"] == "alloc":
-            self.recorder.consumers[last["consumer"]]["name"] = f"yours {mine + 1}"
-        self._finish()
-
-    def back(self) -> bool:
-        """Take the last call back; False when there is none."""
-        r = self.recorder
-        if len(r.steps) < 2:
-            return False
-        last = r.steps.pop()
-        r.states.pop()
-        r._changed.pop()
-        r.consumers = [c for c in r.consumers if c["step"] <= len(r.steps) - 1]
-        _, saved = r.states[-1]
-        packed, _, _, _, self.bdata.last_pos, self.bdata.last_offset = saved
-        self.bdata.map = bytearray(zlib.decompress(packed))
-        return bool(last)
-
-    def _finish(self) -> None:
-        self.recorder.steps[0]["ranges"] = self._start
-        now = self._start
-        r = self.recorder
-        for step, done in list(zip(r.steps, r._changed, strict=True))[1:]:
-            for a, b, bit in done:
-                if not bit:
-                    now = paint(now, a, b, FREE)
-                else:
-                    now = paint(now, a, b, r._owner("yours" if step["kind"] == "alloc" else "reserved by hand"))
-            step["ranges"] = now
-            if step["kind"] == "alloc":
-                r.consumers[step["consumer"]]["group"] = "yours"
-                step["text"] = r._alloc_text(step)

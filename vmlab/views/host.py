@@ -62,41 +62,78 @@ def compare(machine: Machine, reading: hostside.Reading) -> dict[str, Any]:
     several = len(machine.pgdats) > 1
     model = [
         {
-            "zone": z.name, "node": z.pgdat.nid, "counts": z.nr_free(), "free": z.free_pages, "pages": z.size, "min": z.pages_min, "low": z.pages_low,
+            "zone": z.name,
+            "node": z.pgdat.nid,
+            "counts": z.nr_free(),
+            "free": z.free_pages,
+            "pages": z.size,
+            "min": z.pages_min,
+            "low": z.pages_low,
             "high": z.pages_high,
         }
         for z in machine.zones
     ]
     blocks = {(row.node, row.zone): row for row in reading.buddyinfo}
-    now = []
+    now: list[dict[str, Any]] = []
     empty = []
     for z in reading.zoneinfo or [hostside.ZoneRow(row.node, row.zone, {"free": row.free_pages}) for row in reading.buddyinfo]:
         if not z.pages and (z.node, z.zone) not in blocks:
             empty.append(f"{z.zone} of node {z.node}")
             continue
         row = blocks.get((z.node, z.zone))
-        now.append({
-            "zone": z.zone, "node": z.node, "counts": list(row.counts) if row else [], "free": z.get("free"), "pages": z.pages,
-            "spanned": z.get("spanned"), "present": z.get("present"), "managed": z.get("managed"),
-            "min": z.get("min"), "low": z.get("low"), "high": z.get("high"), "promo": z.get("promo"), "protection": list(z.protection),
-            "pagesets": [{k: v for k, v in p.items()} for p in z.pagesets],
-        })
-    kinds = []
+        now.append(
+            {
+                "zone": z.zone,
+                "node": z.node,
+                "counts": list(row.counts) if row else [],
+                "free": z.get("free"),
+                "pages": z.pages,
+                "spanned": z.get("spanned"),
+                "present": z.get("present"),
+                "managed": z.get("managed"),
+                "min": z.get("min"),
+                "low": z.get("low"),
+                "high": z.get("high"),
+                "promo": z.get("promo"),
+                "protection": list(z.protection),
+                "pagesets": [{k: v for k, v in p.items()} for p in z.pagesets],
+            }
+        )
+    kinds: list[dict[str, Any]] = []
     if reading.pagetypes:
         owned = reading.pagetypes.blocks
         for kind_row in reading.pagetypes.rows:
             if any(kind_row.counts) or owned.get((kind_row.node, kind_row.zone), {}).get(kind_row.kind):
-                kinds.append({
-                    "zone": kind_row.zone, "node": kind_row.node, "kind": kind_row.kind, "counts": list(kind_row.counts), "capped": kind_row.capped,
-                    "free": kind_row.free_pages, "blocks": owned.get((kind_row.node, kind_row.zone), {}).get(kind_row.kind),
-                })
+                kinds.append(
+                    {
+                        "zone": kind_row.zone,
+                        "node": kind_row.node,
+                        "kind": kind_row.kind,
+                        "counts": list(kind_row.counts),
+                        "capped": kind_row.capped,
+                        "free": kind_row.free_pages,
+                        "blocks": owned.get((kind_row.node, kind_row.zone), {}).get(kind_row.kind),
+                    }
+                )
     orders = max([MAX_ORDER] + [len(row["counts"]) for row in now])
     return {
-        "live": reading.live, "label": reading.label, "kernel": reading.kernel, "notes": reading.notes, "page_size": reading.page_size,
-        "settings": {name: list(values) for name, values in reading.settings.items()}, "orders": orders, "model_orders": MAX_ORDER,
-        "model_label": f"The model: Linux 2.4.22 with {machine.mem.frames * 4 // 1024} MiB" + (f" in {len(machine.pgdats)} nodes" if several else ""),
-        "several": several or len({row["node"] for row in now}) > 1, "model": model, "now": now, "empty": empty, "kinds": kinds,
-        "block_pages": reading.pagetypes.pages_per_block if reading.pagetypes else None, "worked": worked(now, reading),
+        "live": reading.live,
+        "label": reading.label,
+        "kernel": reading.kernel,
+        "notes": reading.notes,
+        "page_size": reading.page_size,
+        "settings": {name: list(values) for name, values in reading.settings.items()},
+        "orders": orders,
+        "model_orders": MAX_ORDER,
+        "model_label": f"The model: Linux 2.4.22 with {machine.mem.frames * 4 // 1024} MiB"
+        + (f" in {len(machine.pgdats)} nodes" if several else ""),
+        "several": several or len({row["node"] for row in now}) > 1,
+        "model": model,
+        "now": now,
+        "empty": empty,
+        "kinds": kinds,
+        "block_pages": reading.pagetypes.pages_per_block if reading.pagetypes else None,
+        "worked": worked(now, reading),
         "changes": {name: change._asdict() for name, change in hostside.CHANGES.items()},
     }
 
@@ -110,35 +147,57 @@ def worked(now: list[dict[str, Any]], reading: hostside.Reading) -> dict[str, st
         step = row["low"] - row["min"]
         said["watermarks"] = (
             f"Here: {row['zone']} has low = min + {number(step)} and high = low + {number((row['high'] or 0) - row['low'])}; "
-            f"2.4.22 would give a zone of {number(row['pages'])} pages {min(max(row['pages'] // 128, 20), 255)} as its min.")
+            f"2.4.22 would give a zone of {number(row['pages'])} pages {min(max(row['pages'] // 128, 20), 255)} as its min."
+        )
         kib = reading.settings.get("min_free_kbytes")
         if kib:
             total = sum(r["min"] for r in marked if r["zone"] != "HighMem")
-            said["watermarks"] += f" All min together are {number(total)} pages = {number(total * reading.page_size // 1024)} KiB; min_free_kbytes is {number(kib[0])}."
+            said["watermarks"] += (
+                f" All min together are {number(total)} pages = {number(total * reading.page_size // 1024)} KiB; "
+                f"min_free_kbytes is {number(kib[0])}."
+            )
     ratio = reading.settings.get("lowmem_reserve_ratio", ())
     for at, row in enumerate(now[:-1]):
         above = now[at + 1]
         mine = [r for r in now if r["node"] == row["node"]]
-        if at < len(ratio) and ratio[at] and above in mine and len(row["protection"]) > at + 1 and above["managed"] and (
-                0 < row["protection"][at + 1] == above["managed"] // ratio[at]):
+        if (
+            at < len(ratio)
+            and ratio[at]
+            and above in mine
+            and len(row["protection"]) > at + 1
+            and above["managed"]
+            and (0 < row["protection"][at + 1] == above["managed"] // ratio[at])
+        ):
             said["protection"] = (
                 f"Here: {row['zone']} keeps {number(row['protection'][at + 1])} pages from a request for {above['zone']}: "
-                f"{number(above['managed'])} managed pages ÷ {ratio[at]} = {number(above['managed'] // ratio[at])}.")
+                f"{number(above['managed'])} managed pages ÷ {ratio[at]} = {number(above['managed'] // ratio[at])}."
+            )
             break
     held = sum(p.get("count", 0) for row in now for p in row["pagesets"])
     if any(row["pagesets"] for row in now):
-        said["pagesets"] = f"Here: {number(held)} pages, {number(held * reading.page_size // 1024)} KiB, are free but on a CPU's own lists, so no zone counts them."
+        said["pagesets"] = (
+            f"Here: {number(held)} pages, {number(held * reading.page_size // 1024)} KiB, are free but on a CPU's own lists, "
+            "so no zone counts them."
+        )
     return said
 
 
 def in_words(facts: dict[str, Any]) -> str:
     """The picture in sentences."""
+
     def side(rows: list[dict[str, Any]]) -> str:
         return "; ".join(
-            f"{row['zone']}" + (f" of node {row['node']}" if facts["several"] else "") + f": {number(row['free'] or 0)} pages free"
+            f"{row['zone']}"
+            + (f" of node {row['node']}" if facts["several"] else "")
+            + f": {number(row['free'] or 0)} pages free"
             + (f", largest free block order {max(o for o, n in enumerate(row['counts']) if n)}" if any(row["counts"]) else "")
-            + (f", watermarks {number(row['min'])}, {number(row['low'] or 0)} and {number(row['high'] or 0)}" if row["min"] is not None else "")
-            for row in rows)
+            + (
+                f", watermarks {number(row['min'])}, {number(row['low'] or 0)} and {number(row['high'] or 0)}"
+                if row["min"] is not None
+                else ""
+            )
+            for row in rows
+        )
 
     notes = " ".join(facts["notes"])
     return f"{facts['label']} {side(facts['now'])}. {facts['model_label']}: {side(facts['model'])}." + (f" {notes}" if notes else "")

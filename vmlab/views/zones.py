@@ -54,8 +54,16 @@ class Zones(View):
     said = traitlets.Unicode(help="What the last action did.").tag(sync=True)
 
     def __init__(
-        self, ram: int | str = "64M", *, nodes: str = "one", numa: bool = False, highmem: int | str | None = None, gfp: int = GFP_KERNEL,
-        order: int = 0, zone_setup: type[ZoneSetup] = ZoneSetup, page_allocator: type[PageAllocator] = PageAllocator,
+        self,
+        ram: int | str = "64M",
+        *,
+        nodes: str = "one",
+        numa: bool = False,
+        highmem: int | str | None = None,
+        gfp: int = GFP_KERNEL,
+        order: int = 0,
+        zone_setup: type[ZoneSetup] = ZoneSetup,
+        page_allocator: type[PageAllocator] = PageAllocator,
     ) -> None:
         self.lab = ZoneLab(ram, layout=nodes, numa=numa, highmem=highmem, zone_setup=zone_setup, page_allocator=page_allocator)
         self._drawing = False
@@ -157,17 +165,26 @@ class Zones(View):
 def in_words(found: dict[str, Any], request: dict[str, Any]) -> str:
     """The picture in sentences."""
     zones = "; ".join(
-        f"{z['label']}: frames {number(z['start'])} to {number(z['end'] - 1)}, {size_text(z['size'])}, watermarks {z['min']}, {z['low']} and {z['high']}, "
+        f"{z['label']}: frames {number(z['start'])} to {number(z['end'] - 1)}, {size_text(z['size'])}, "
+        f"watermarks {z['min']}, {z['low']} and {z['high']}, "
         f"{number(z['free'])} pages free"
-        for z in found["zones"])
+        for z in found["zones"]
+    )
     ram = size_text(found["ram"] // 4096)
-    head = f"A machine with {ram} of RAM" + (f" in {found['nodes']} nodes" if found["nodes"] > 1 else "") + (", with PAE" if found["pae"] else "")
+    head = (
+        f"A machine with {ram} of RAM"
+        + (f" in {found['nodes']} nodes" if found["nodes"] > 1 else "")
+        + (", with PAE" if found["pae"] else "")
+    )
     built = "" if found["booted"] else " Only sizes and watermarks are worked out, so each zone counts as free until its level is set."
     labels = {z["index"]: z["label"] for z in found["zones"]}
     steps = [
         f"pass {p['no']}, {labels[c['zone']]}: {number(c['free'])} free, must be more than {number(c['min'])}, "
         + ("yes" + ("" if c["found"] else " but no block of this order") if c["ok"] else "no")
-        for attempt in request["attempts"] for p in attempt["passes"] for c in p["cells"]]
+        for attempt in request["attempts"]
+        for p in attempt["passes"]
+        for c in p["cells"]
+    ]
     asked = f"A request for order {request['order']} with {request['gfp_name']}"
     return f"{head}. {zones}.{built} {asked}: {'; '.join(steps) or 'no zone is looked at'}. {request['result']['text']}"
 
@@ -176,14 +193,34 @@ def in_numbers(found: dict[str, Any]) -> dict[str, Any]:
     """The zones as a data table."""
     head = ["zone", "first frame", "last frame", "pages", "size", "free", "min", "low", "high", "wait queues", "shift"]
     rows = [
-        [z["label"], z["start"], z["end"] - 1, z["size"], size_text(z["size"]), z["free"], z["min"], z["low"], z["high"], z["wait"], z["shift"]]
-        for z in found["zones"]]
+        [
+            z["label"],
+            z["start"],
+            z["end"] - 1,
+            z["size"],
+            size_text(z["size"]),
+            z["free"],
+            z["min"],
+            z["low"],
+            z["high"],
+            z["wait"],
+            z["shift"],
+        ]
+        for z in found["zones"]
+    ]
     return {"caption": "Zones; counts in pages of 4 KiB", "head": head, "rows": rows}
 
 
 def zones(
-    ram: int | str = "64M", *, nodes: str = "one", numa: bool = False, highmem: int | str | None = None, gfp: int = GFP_KERNEL, order: int = 0,
-    zone_setup: type[ZoneSetup] = ZoneSetup, page_allocator: type[PageAllocator] = PageAllocator,
+    ram: int | str = "64M",
+    *,
+    nodes: str = "one",
+    numa: bool = False,
+    highmem: int | str | None = None,
+    gfp: int = GFP_KERNEL,
+    order: int = 0,
+    zone_setup: type[ZoneSetup] = ZoneSetup,
+    page_allocator: type[PageAllocator] = PageAllocator,
 ) -> Zones:
     """Picture of zones, watermarks and zonelists for any RAM size, and of one request's way through them.
 

@@ -11,21 +11,50 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import KernelBug, KernelHang
-from ..hw.e820 import E820Entry, parse_size, pc_map
+from ..hw.e820 import E820Entry, copy_e820_map, parse_size, pc_map
 from ..hw.layout import MAXMEM_PFN, PAGE_SHIFT
 from ..machine import Machine
 from ..mm import setup
-from ..mm.gfp import GFP_KERNEL, PF_MEMALLOC, gfp_name
+from ..mm.gfp import GFP_KERNEL, PF_MEMALLOC
 from ..mm.kernel import Config, Kernel
 from ..mm.mmzone import MAX_ORDER, PgData, Zone
 from ..mm.page import MemMap
 from ..mm.page_alloc import PageAllocator
 from ..mm.page_init import ZoneSetup
 from ..mm.reclaim import Reclaim
+from .zones_request import describe_request, label, page_count, stops, zonelists
 
 MIB = 1 << 20
-RAM_STEPS = [16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 896, 1024, 1280, 1536, 2048, 3072, 4096,
-             6144, 8192, 12288, 16384, 24576, 32768, 49152, 65536]  # MiB
+RAM_STEPS = [
+    16,
+    20,
+    24,
+    32,
+    48,
+    64,
+    96,
+    128,
+    192,
+    256,
+    384,
+    512,
+    768,
+    896,
+    1024,
+    1280,
+    1536,
+    2048,
+    3072,
+    4096,
+    6144,
+    8192,
+    12288,
+    16384,
+    24576,
+    32768,
+    49152,
+    65536,
+]  # MiB
 HIGHMEM_STEPS = [None, 0, 32, 64, 128, 256, 512, 1024]  # MiB of highmem=; None: not given
 LARGEST_BOOTED = 4096  # MiB
 KERNEL_PAGES = 758  # frames below the end of the kernel image, on node 0
@@ -70,7 +99,7 @@ class _Giver(Reclaim):
 
     def try_to_free_pages_zone(self, classzone: Zone, gfp_mask: int) -> int:
         freed = 0
-        for zone in reversed(classzone.pgdat.node_zones[:classzone.zone_num + 1]):
+        for zone in reversed(classzone.pgdat.node_zones[: classzone.zone_num + 1]):
             for pfn, order in reversed(self.lab.taken.get(zone.index, [])):
                 if order or freed >= self.budget:
                     break
@@ -108,7 +137,7 @@ class _FiguresKernel(Kernel):
         self.reclaim = reclaim
         for part in (self.page_allocator, self.zone_setup, self.reclaim):
             part.attach(self)
-        self.e820 = setup.copy_e820_map(e820) or e820
+        self.e820 = copy_e820_map(e820) or e820
         self.max_pfn = setup.find_max_pfn(self.e820)
         self.max_low_pfn = setup.find_max_low_pfn(self)
         self.highend_pfn = self.max_pfn
@@ -130,12 +159,27 @@ class _FiguresKernel(Kernel):
         return [self.page_allocator, self.zone_setup, self.reclaim]
 
 
+PRESETS: dict[str, str] = {
+    "boot": "as after boot",
+    "low+1": "one page above low",
+    "low": "exactly low",
+    "min": "exactly min",
+    "none": "nothing free",
+}
+
+
 class ZoneLab:
     """A machine whose knobs one turns. After each ``build`` the free levels are as after boot."""
 
     def __init__(
-        self, ram: int | str = "64M", *, layout: str = "one", numa: bool = False, highmem: int | str | None = None,
-        zone_setup: type[ZoneSetup] = ZoneSetup, page_allocator: type[PageAllocator] = PageAllocator,
+        self,
+        ram: int | str = "64M",
+        *,
+        layout: str = "one",
+        numa: bool = False,
+        highmem: int | str | None = None,
+        zone_setup: type[ZoneSetup] = ZoneSetup,
+        page_allocator: type[PageAllocator] = PageAllocator,
     ) -> None:
         self._zone_setup, self._page_allocator = zone_setup, page_allocator
         self.taken: dict[int, list[tuple[int, int]]] = {}  # zone index → (frame, order) the picture holds, oldest first
@@ -159,8 +203,14 @@ class ZoneLab:
         self.kernel: Kernel
         if self.booted:
             machine = Machine(
-                size, nodes=nodes, numa=numa, highmem_pages=highmem_pages, zone_setup=self._zone_setup,
-                page_allocator=self._page_allocator, reclaim=self.reclaim)
+                size,
+                nodes=nodes,
+                numa=numa,
+                highmem_pages=highmem_pages,
+                zone_setup=self._zone_setup,
+                page_allocator=self._page_allocator,
+                reclaim=self.reclaim,
+            )
             self.kernel = machine.power_on()
         else:
             self.kernel = _FiguresKernel(pc_map(size), highmem_pages, self._zone_setup, self.reclaim)
@@ -214,7 +264,7 @@ class ZoneLab:
         return found
 
     def preset(self, name: str, gfp_mask: int, order: int) -> None:
-        """Set levels: ``boot`` as after boot, ``low`` and ``min`` exactly at the limits of pass 1 and 2, ``low+1`` one page more, ``none``."""
+        """Set levels: ``boot`` as after boot, ``low`` and ``min`` exactly at the limits of pass 1 and 2, ``low+1`` one more."""
         if name not in PRESETS:
             raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
         levels = dict(self.most)
@@ -293,125 +343,8 @@ class ZoneLab:
         zone = page.zone
         assert zone is not None
         self.taken[zone.index].append((page.pfn, order))
-        return f"Allocated {_pages(1 << order)} from {_label(self.kernel, zone)}, at frame {page.pfn}; {zone.free_pages} pages are left there."
-
-
-PRESETS: dict[str, str] = {
-    "boot": "as after boot",
-    "low+1": "one page above the low limits",
-    "low": "exactly at the low limits",
-    "min": "exactly at the min limits",
-    "none": "nothing free",
-}
-
-_PASS_RULE = {1: "pages_low", 2: "pages_min", 3: "pages_min"}
-
-
-def _label(kernel: Kernel, zone: Zone) -> str:
-    return f"{zone.name} of node {zone.pgdat.nid}" if len(kernel.pgdats) > 1 else zone.name
-
-
-def _pages(n: int) -> str:
-    return "1 page" if n == 1 else f"{n} pages"
-
-
-def describe_request(
-    kernel: Kernel, gfp_mask: int, order: int, events: list[tuple[Any, ...]], pfn: int | None, kind: str, why: str,
-) -> dict[str, Any]:
-    """Turn an allocation's events into the passes of the picture; the parts of a running sum are differences of the core's own sums."""
-    attempts: list[dict[str, Any]] = []
-    cell: dict[str, Any] | None = None
-    last: dict[str, Any] | None = None
-    served: dict[str, Any] | None = None
-    for event in events:
-        name = event[0]
-        if name == "alloc_begin":
-            zonelist = kernel.pgdats[event[3]].node_zonelists[gfp_mask & 15]
-            attempts.append({"node": event[3], "zones": [z.index for z in zonelist], "passes": []})
-            last = None
-        elif name == "watermark":
-            _, number, index, free, least, ok = event
-            if last is None or last["no"] != number or any(c["zone"] == index for c in last["cells"]):
-                last = {"no": number, "mark": _PASS_RULE[number], "quarter": number == 2 and not gfp_mask & 0x10, "cells": [], "before": []}
-                attempts[-1]["passes"].append(last)
-            sums = [1 << order] + [c["min"] for c in last["cells"]] + [least]
-            parts = [b - a for a, b in zip(sums, sums[1:], strict=False)]
-            cell = {"zone": index, "free": free, "min": least, "ok": bool(ok), "parts": parts, "found": None}
-            last["cells"].append(cell)
-        elif name in ("need_balance", "wake_kswapd", "reclaim", "yield") and attempts:
-            text = {
-                "need_balance": lambda e: f"need_balance is set on {_label(kernel, kernel.zone_table[e[1]])}",
-                "wake_kswapd": lambda e: "kswapd is woken",
-                "reclaim": lambda e: f"the task reclaims pages itself, for {_label(kernel, kernel.zone_table[e[1]])}",
-                "yield": lambda e: "the task gives up the processor, to try again",
-            }[name](event)
-            attempts[-1].setdefault("between", []).append({"after": len(attempts[-1]["passes"]), "text": text})
-            cell = None
-        elif name == "alloc":
-            served = {"zone": event[3], "pfn": event[1]}
-            if cell is not None and cell["ok"] and cell["zone"] == event[3]:
-                cell["found"] = True
-                served["pass"] = last["no"] if last else 0
-    for attempt in attempts:
-        for step in attempt["passes"]:
-            for each in step["cells"]:
-                if each["ok"] and each["found"] is None:
-                    each["found"] = False  # enough pages, but no block of this order
-    return {
-        "gfp": gfp_mask, "gfp_name": gfp_name(gfp_mask), "order": order, "pages": 1 << order, "wait": bool(gfp_mask & 0x10),
-        "attempts": attempts, "result": _result(kernel, order, served, pfn, kind, why, attempts),
-    }
-
-
-def _result(
-    kernel: Kernel, order: int, served: dict[str, Any] | None, pfn: int | None, kind: str, why: str, attempts: list[dict[str, Any]],
-) -> dict[str, Any]:
-    if kind:
-        said = f"__alloc_pages would never return: {why}." if kind == "hang" else f"{why}."
-        return {"kind": kind, "zone": None, "pass": None, "text": said}
-    if pfn is None or served is None:
-        if order >= MAX_ORDER:
-            said = f"NULL: order {order} is refused before any zone is looked at; the largest is {MAX_ORDER - 1}."
-        elif not attempts:
-            said = "NULL: the zonelist is empty."
-        elif kernel.current.flags & PF_MEMALLOC:
-            said = f"NULL: even without watermarks (PF_MEMALLOC) there is no free block of order {order}."
-        elif not gfp_mask & 0x10:
-            said = "NULL after pass 2: without __GFP_WAIT the task cannot reclaim and try again."
-        else:
-            said = "NULL after pass 3: only orders up to 3 are tried again and again."
-        return {"kind": "fail", "zone": None, "pass": None, "text": said}
-    zone = kernel.zone_table[served["zone"]]
-    number = served.get("pass")
-    how = f"in pass {number}" if number else (
-        "without looking at watermarks, because the task has PF_MEMALLOC" if not any("reclaim" in b["text"] for a in attempts for b in a.get("between", []))
-        else "straight from the pages the task has just reclaimed")
-    return {"kind": "ok", "zone": zone.index, "pass": number, "text": f"{_label(kernel, zone)} serves the request, {how}."}
-
-
-def stops(zone: Zone, most: int) -> list[int]:
-    """Levels the free-pages slider can take: fine around the watermarks, then ever coarser up to *most*."""
-    fine = max(zone.pages_high * 2, 64)
-    step = max(1, fine // 64)
-    values = {n for n in range(0, fine + 1, step)} | {0, zone.pages_min, zone.pages_low, zone.pages_high, most}
-    value = float(fine)
-    while value < most:
-        values.add(int(value))
-        value *= 1.15
-    return sorted(v for v in values if v <= most)
-
-
-def zonelists(kernel: Kernel) -> list[dict[str, Any]]:
-    """The distinct zonelists of each node, and which of the 16 values of gfp & 0xf pick them."""
-    bits = {0: "no zone bit", 1: "__GFP_DMA", 2: "__GFP_HIGHMEM", 3: "both"}
-    found: list[dict[str, Any]] = []
-    for pgdat in kernel.pgdats:
-        lists: dict[tuple[int, ...], list[int]] = {}
-        for value, zonelist in enumerate(pgdat.node_zonelists):
-            lists.setdefault(tuple(z.index for z in zonelist), []).append(value)
-        for zones, values in lists.items():
-            found.append({"node": pgdat.nid, "zones": list(zones), "values": values, "bits": [bits[b] for b in sorted({v & 3 for v in values})]})
-    return found
+        where = f"{label(self.kernel, zone)}, at frame {page.pfn}"
+        return f"Allocated {page_count(1 << order)} from {where}; {zone.free_pages} pages are left there."
 
 
 def facts(lab: ZoneLab) -> dict[str, Any]:
@@ -419,15 +352,35 @@ def facts(lab: ZoneLab) -> dict[str, Any]:
     kernel = lab.kernel
     zones = [
         {
-            "index": z.index, "name": z.name, "node": z.pgdat.nid, "label": _label(kernel, z), "start": z.start_pfn, "end": z.end_pfn, "size": z.size,
-            "real": z.realsize, "free": z.free_pages, "most": lab.most[z.index], "min": z.pages_min, "low": z.pages_low, "high": z.pages_high,
-            "wait": z.wait_table_size, "shift": z.wait_table_shift, "stops": stops(z, lab.most[z.index]),
+            "index": z.index,
+            "name": z.name,
+            "node": z.pgdat.nid,
+            "label": label(kernel, z),
+            "start": z.start_pfn,
+            "end": z.end_pfn,
+            "size": z.size,
+            "real": z.realsize,
+            "free": z.free_pages,
+            "most": lab.most[z.index],
+            "min": z.pages_min,
+            "low": z.pages_low,
+            "high": z.pages_high,
+            "wait": z.wait_table_size,
+            "shift": z.wait_table_shift,
+            "stops": stops(z, lab.most[z.index]),
         }
         for z in kernel.zones
     ]
     total = sum(z.size for z in kernel.zones)
     mem_map = sum(c.size for c in kernel.boot_log if c.name == "mem_map") or (total + 1) * kernel.config.sizeof_page
     return {
-        "ram": lab.ram, "pae": lab.ram > LARGEST_BOOTED * MIB, "booted": lab.booted, "frames": max(z.end_pfn for z in kernel.zones), "nodes": len(kernel.pgdats),
-        "zones": zones, "zonelists": zonelists(kernel), "mem_map": mem_map, "low_limit": MAXMEM_PFN if len(kernel.pgdats) == 1 else None,
+        "ram": lab.ram,
+        "pae": lab.ram > LARGEST_BOOTED * MIB,
+        "booted": lab.booted,
+        "frames": max(z.end_pfn for z in kernel.zones),
+        "nodes": len(kernel.pgdats),
+        "zones": zones,
+        "zonelists": zonelists(kernel),
+        "mem_map": mem_map,
+        "low_limit": MAXMEM_PFN if len(kernel.pgdats) == 1 else None,
     }

@@ -126,17 +126,18 @@ function pagePanel(step, consumers, position) {
   bar.append(h("i", { style: `left:${step.last_offset / 40.96}%` }));
   const newest = step.kind === "alloc" && here.some((c) => c.step === position);
   holder.append(h("div", { class: "vml-row vml-spread" }, title(`The last page: frame ${thin(step.last_pos)}`), h("span", { class: "vml-soft" }, `last_offset ${thin(step.last_offset)}: ${thin(4096 - step.last_offset)} bytes are left`)), bar,
-    h("p", { class: "vml-note" }, newest && step.merged ? "Merged: this request begins in the rest of the page (outlined)." : newest ? "This request ends here (outlined); the next may go on where it ends." : "The next request goes on here if the frame after this one is the first that is free for it."));
+    h("p", { class: "vml-note" }, newest && step.merged ? "Merged: this request begins in the rest of the page (outlined)." : newest ? "This request ends here (outlined); the next may go on where it ends." : step.kind === "retire" ? "Nobody will go on here any more: the rest of the page is lost." : "The next request goes on here if its first free frame is the one that follows."));
   return holder;
 }
 
 function requestPanel(step, consumers) {
   const rows = [];
   if (step.size !== undefined) rows.push(["size", `${thin(step.size)} bytes`]);
-  if (step.align !== undefined) rows.push(["align", `${thin(step.align)} bytes`], ["goal", step.goal ? `${hex(step.goal)} (frame ${thin(step.goal / 4096 | 0)})` : "0: anywhere"]);
-  if (step.address !== undefined) rows.push([step.align === undefined ? "address" : "result", step.address === null ? "NULL" : `${hex(step.address)} (frame ${thin(Math.floor(step.address / 4096))})`]);
-  if (step.merged !== undefined) rows.push(["merged", step.merged ? "yes, in the last page" : "no"]);
-  if (step.runs?.length) rows.push(["bits changed", thin(step.runs.reduce((sum, [a, b]) => sum + b - a, 0))]);
+  if (step.align !== undefined) rows.push(["align", `${thin(step.align)} bytes`], ["goal", step.goal ? `${hex(step.goal)}, frame ${thin(Math.floor(step.goal / 4096))}` : "0: anywhere"]);
+  if (step.address !== undefined) rows.push([step.align === undefined ? "address" : "result", step.address === null ? "NULL" : `${hex(step.address)}, frame ${thin(Math.floor(step.address / 4096))}`]);
+  if (step.merged !== undefined) rows.push(["merged", step.merged ? "yes" : "no"]);
+  if (step.kind === "retire") rows.push(["pages in this step", thin(step.runs.reduce((sum, [a, b]) => sum + b - a, 0))], ["pages so far", thin(step.handed)]);
+  else if (step.runs?.length) rows.push(["bits changed", thin(step.runs.reduce((sum, [a, b]) => sum + b - a, 0))]);
   else if (step.merged) rows.push(["bits changed", "0"]);
   const names = { stage: "A stage begins", init: "init_bootmem", free: "free_bootmem", reserve: "reserve_bootmem", alloc: "alloc_bootmem", fail: "alloc_bootmem", zone: "A zone stands", retire: "free_all_bootmem", high: "High memory", bug: "Stopped", start: "By hand" };
   const name = step.kind === "alloc" ? consumers[step.consumer]?.name : "";
@@ -156,9 +157,9 @@ function listsPanel(step, zones, most) {
 }
 
 function tryPanel(model, busy) {
-  const call = choice("call", [["alloc", "alloc_bootmem"], ["reserve", "reserve_bootmem"], ["free", "free_bootmem"]], "alloc", () => show());
+  const call = choice("By hand, on a copy:", [["alloc", "alloc"], ["reserve", "reserve"], ["free", "free"]], "alloc", () => show());
   const field = (name, label, value) => {
-    const input = h("input", { type: "text", value, "aria-label": label, size: 9, spellcheck: "false" });
+    const input = h("input", { type: "text", value, "aria-label": label, title: label, size: 9, spellcheck: "false" });
     input.addEventListener("keydown", (event) => event.key === "Enter" && submit());
     return [labelled(name, input), input];
   };
@@ -180,7 +181,7 @@ function tryPanel(model, busy) {
   const leave = button("Back to the boot", "End the trial and show the boot again", () => model.send({ do: "leave" }));
   const said = h("p", { class: "vml-said", role: "alert" });
   show();
-  return { element: h("div", { class: "vml-card vml-try", role: "group", "aria-label": "Try it by hand" }, h("div", { class: "vml-row" }, h("strong", {}, "By hand"), call, size, align, goal, address, go, undo, leave), said), update() {
+  return { element: h("div", { class: "vml-card vml-try", role: "group", "aria-label": "Try it by hand" }, h("div", { class: "vml-row" }, call, size, align, goal, address, go, undo, leave), said), update() {
     const trial = model.get("mode") === "trial";
     undo.disabled = !trial || model.get("steps").length < 2;
     leave.disabled = !trial;
@@ -351,7 +352,7 @@ function render({ model, el }) {
       return `${c.name} (${b - a === 4096 ? "the whole page" : `bytes ${thin(a)} to ${thin(b - 1)}`})`;
     };
     const inside = owner === 0 || names()[owner] === "in the buddy lists" ? "" : here.length ? `: ${here.slice(0, 5).map(part).join(", ")}${here.length > 5 ? ` and ${here.length - 5} more` : ""}` : "";
-    const bit = now.alive ? ` · bit ${owner === 0 ? 0 : 1}` : "";
+    const bit = now.alive && names()[owner] !== "in the buddy lists" ? ` · bit ${owner === 0 ? 0 : 1}` : "";
     return `Frame ${thin(frame)} at ${hex(frame * 4096)}${bit} · ${names()[owner]}${inside}`;
   }
 

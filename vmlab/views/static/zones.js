@@ -31,9 +31,9 @@ function machineControls(model, send) {
     badge.hidden = !facts.pae;
   };
   return {
-    element: h("div", { class: "vml-row vml-card" },
-      h("label", { class: "vml-field vml-grow" }, h("span", {}, "RAM"), slider), size, badge,
-      labelled("machine", nodes), numa, labelled("highmem=", high)),
+    element: h("div", { class: "vml-card vml-stack" },
+      h("div", { class: "vml-row" }, h("label", { class: "vml-field vml-grow" }, h("span", {}, "RAM"), slider), size, badge),
+      h("div", { class: "vml-row vml-wide" }, labelled("machine", nodes), numa, labelled("highmem=", high))),
     update,
   };
 }
@@ -43,7 +43,7 @@ function memoryBar(facts) {
   for (const zone of facts.zones) {
     const share = (100 * zone.size) / facts.frames;
     bar.append(h("div", { class: `vml-z vml-z-${zone.name}`, style: `left:${(100 * zone.start) / facts.frames}%;width:max(${share}%,4px)`, title: zone.label },
-      share > 3 ? h("b", {}, zone.name[0]) : null, share > 9 ? h("span", {}, `${zone.label} · ${pagesText(zone.size)}`) : null));
+      share > 3 ? h("b", {}, zone.name[0]) : null, share > 13 ? h("span", {}, zone.label + (share > 30 ? ` · ${pagesText(zone.size)}` : "")) : null));
   }
   if (facts.low_limit && facts.low_limit < facts.frames)
     bar.append(h("i", { class: "vml-limit", style: `left:${(100 * facts.low_limit) / facts.frames}%`, title: "896 MiB: the end of the kernel's direct map" }));
@@ -72,11 +72,11 @@ function zoneCard(zone, send) {
   const wait = h("p", { class: "vml-note" });
   let now = zone;
   const draw = (z) => {
-    const top = z.high * 1.6 || 1;
+    const top = z.high * 1.25 || 1;
     const at = (n) => Math.min((100 * n) / top, 100);
     fill.style.width = `${at(z.free)}%`;
     fill.className = `vml-fill vml-z vml-z-${z.name}` + (z.free > top ? " vml-more" : "");
-    fill.replaceChildren(h("b", {}, z.free > top ? `${z.name[0]} ${thin(z.free)} free ▸` : ""));
+    fill.replaceChildren(h("b", {}, z.free > top ? "▸" : ""));
     const names = [["min", z.min], ["low", z.low], ["high", z.high]];
     marks.replaceChildren(...names.map(([name, n]) => h("i", { style: `left:${at(n)}%` })));
     ticks.replaceChildren(...names.map(([name, n]) => h("span", { style: `left:${at(n)}%` }, h("b", {}, name), ` ${thin(n)}`)));
@@ -91,8 +91,8 @@ function zoneCard(zone, send) {
       slider.value = Math.max(z.stops.findLastIndex((stop) => stop <= z.free), 0);
     box.max = z.most;
     if (document.activeElement !== box || Number(box.value) !== z.free) box.value = z.free;
-    size.textContent = `${thin(z.size)} pages` + (z.real !== z.size ? `, ${thin(z.real)} without holes` : "");
-    wait.textContent = `wait table: ${thin(z.wait)} queue${z.wait === 1 ? "" : "s"}, shift ${z.shift}`;
+    size.textContent = pagesText(z.size);
+    wait.textContent = `${thin(z.size)} pages${z.real !== z.size ? `, ${thin(z.real)} without holes` : ""} · wait table: ${thin(z.wait)} queue${z.wait === 1 ? "" : "s"}, shift ${z.shift}`;
     draw(z);
   };
   update(zone);
@@ -111,7 +111,7 @@ function zonelistTable(facts, byIndex, picked) {
   const rows = facts.zonelists.map((list) => {
     const chosen = list.values.includes(picked);
     return h("tr", { class: chosen ? "vml-chosen" : null }, facts.nodes > 1 ? h("td", {}, `node ${list.node}`) : null, h("th", { scope: "row" }, list.bits.join(", ")),
-      h("td", {}, chain(list.zones, byIndex)), h("td", { class: "vml-soft" }, list.values.join(" ")), h("td", {}, chosen ? "◀ this request" : ""));
+      h("td", { class: "vml-zonechain" }, list.zones.length ? chain(list.zones, byIndex) : "none: such a request fails at once"), h("td", { class: "vml-soft" }, list.values.join(" ")), h("td", {}, chosen ? "◀ this request" : ""));
   });
   return h("div", { class: "vml-table" }, h("table", { class: "vml-lists" }, h("caption", {}, "Zonelists: where a request may fall back to"),
     h("thead", {}, h("tr", {}, facts.nodes > 1 ? h("th", { scope: "col" }, "node") : null, h("th", { scope: "col" }, "gfp zone bits"), h("th", { scope: "col" }, "zones, first to last"),
@@ -149,7 +149,7 @@ function requestControls(model, send) {
   };
   return {
     element: h("div", { class: "vml-card vml-stack" },
-      h("div", { class: "vml-row" }, labelled("gfp mask", mask), ...ticks.map(([element]) => element), labelled("order", order), size),
+      h("div", { class: "vml-row" }, labelled("gfp mask", mask), ...ticks.map(([element]) => element), h("span", { class: "vml-field" }, labelled("order", order), size)),
       h("div", { class: "vml-row" }, memalloc, labelled("reclaim", reclaims), one, many),
       h("div", { class: "vml-row", role: "group", "aria-label": "Free levels" }, h("span", { class: "vml-soft" }, "set all levels"),
         ...presets.map(([name, text]) => button(text, `Free levels ${text}`, () => model.send({ do: "preset", name })))), said),
