@@ -197,8 +197,8 @@ TRACE = perform(
 # --- 5 and 6: code -------------------------------------------------------------------------------------------------------------------
 
 
-def _flaw(name: str, says: str, **knobs: Any) -> Mistake:
-    return Mistake(name, says, detect=looks_like(**knobs))
+def _flaw(name: str, says: str, criterion: str = "", **knobs: Any) -> Mistake:
+    return Mistake(name, says, detect=looks_like(**knobs), criterion=criterion)
 
 
 def _bug(name: str, kind: str, says: str) -> Mistake:
@@ -270,19 +270,20 @@ FREEING = code(
               Criterion("bits", 2, "the pair bits afterwards"), Criterion("pages", 1, "free_pages of the zone"),
               Criterion("top", 1, "merging up to order 9, and freeing a block of order 9"),
               Criterion("relative", 1, "zones that do not start at frame 0")],
-    mistakes=[_flaw("tail", TAIL, put="tail"), _flaw("plus", PLUS, buddy="plus"), _flaw("minus", PLUS, buddy="minus"),
+    mistakes=[_flaw("absolute-buddy", ABSOLUTE, "relative", buddy="frames"), _flaw("tail", TAIL, put="tail"),
+              _flaw("plus", PLUS, buddy="plus"), _flaw("minus", PLUS, buddy="minus"),
               _flaw("always", BLIND, test="always"),
               _flaw("never", "The block is never merged: where the toggled bit was 1 before, the buddy is free.", test="never"),
               _flaw("inverted", "The bit is read the wrong way round: it was 1 before when exactly one of the two was free, and that is "
                                 "the buddy. Merge then, stop when it was 0.", test="inverted"),
+              _flaw("stop-bit", "The last bit, the one that ends the merging, must stay toggled, too: this block is free now.",
+                    stop_bit=False),
               _flaw("once", "Merging ends after one step: the larger block may have a free buddy, too.", levels=1),
               _flaw("once-bit", "Merging ends after one step: the larger block may have a free buddy, too.", levels=1, stop_bit=False),
               _flaw("list-not-bit", "The lists look right, but no pair bit was toggled: the kernel cannot search a list for a buddy, it "
                                     "relies on the bits.", test="list"),
               _flaw("untoggled", "The bit was looked at but does not stay toggled: it changes whenever one of the pair changes hands.",
                     test="untoggled"),
-              _flaw("stop-bit", "The last bit, the one that ends the merging, must stay toggled, too: this block is free now.",
-                    stop_bit=False),
               _flaw("unlink", "The buddy was left on its list: take it off (list_del) before the two become one block.", unlink=False),
               _flaw("unlink-tail", "The buddy was left on its list, and blocks were added at the tail.", unlink=False, put="tail"),
               _flaw("not-aligned", "The merged block begins at the lower of the two buddies: round the index down to a multiple of the new "

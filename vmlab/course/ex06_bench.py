@@ -139,11 +139,20 @@ def truth(data: dict[str, Any]) -> list[dict[str, Any]]:
     return out
 
 
+_replayed: list[tuple[Any, Any, list[dict[str, Any]] | None]] = []  # the last answer: many detectors look at the same one
+
+
 def claims(data: dict[str, Any], got: Any) -> list[dict[str, Any]] | None:
     """What a student's decisions amount to: each operation's outcome after *our* replay of the changes it says it made.
 
     None when `got` has not the form a driver of the kit gives.
     """
+    if not (_replayed and _replayed[0][0] is data and _replayed[0][1] is got):
+        _replayed[:] = [(data, got, _replay(data, got))]
+    return _replayed[0][2]
+
+
+def _replay(data: dict[str, Any], got: Any) -> list[dict[str, Any]] | None:
     if not isinstance(got, list) or len(got) > len(data["ops"]):
         return None
     zone = make_zone(data["zone"])

@@ -15,7 +15,7 @@ ODD_STARTS = (37, 1021, 4099, 32769 + 262)  # zones that do not begin at a multi
 # What each criterion looks at.
 LOOKS: Mapping[str, tuple[str, ...]] = {
     "expand": ("returned", "lists", "bits"), "frame": ("returned",), "lists": ("lists",), "bits": ("bits",),
-    "account": ("free_pages", "counts"), "none": ("returned", "lists", "free_pages"), "single": ("lists",), "merge": ("lists",),
+    "account": ("free_pages", "counts"), "none": ("returned", "lists", "free_pages"), "single": ("lists", "bits"), "merge": ("lists",),
     "pages": ("free_pages",), "top": ("returned", "lists", "bits"), "relative": ("returned", "lists", "bits"),
 }
 WORDS = {"returned": "the frame returned", "lists": "the free lists", "bits": "the pair bits that are 1", "free_pages": "zone.free_pages",
@@ -116,12 +116,18 @@ def _crowded(r: random.Random, start: int, size: int, share: float = 0.6) -> Ben
 
 
 def _expand(r: random.Random) -> Case:
-    high = r.randrange(3, 8)
-    low = r.randrange(0, high - 1)
-    bench = Bench(0, 1 << high + 1)
-    where = r.randrange(2) << high
-    return _case(bench.state(), [["expand", where, low, high]], "a block cut down by several orders, in a zone where nothing else is free",
-                 "expand")
+    """The block to cut stands beside one of the same size that is free but for a few pages, so that no list is empty for certain."""
+    while True:
+        high = r.randrange(3, 8)
+        low = r.randrange(0, high - 1)
+        where = r.randrange(2) << high
+        bench = Bench(0, 2 << high)
+        for frame in range((1 << high) - where, (2 << high) - where):
+            bench.give(frame, 0)
+        for _ in range(r.randrange(1, 4)):
+            bench.take(r.randrange(2))
+        if any(area.free_list for area in bench.zone.free_area[low:high]):
+            return _case(bench.state(), [["expand", where, low, high]], "a block cut down beside other free blocks", "expand")
 
 
 def _exact(r: random.Random) -> Case:

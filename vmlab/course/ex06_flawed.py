@@ -27,7 +27,7 @@ class Flawed(BuddyBase):
     leave = False  # True: the block is not taken off its list
     base = "zone"  # "frames": absolute frame numbers
     pair_shift = 1  # 0: the number of the block instead of the pair
-    buddy = "xor"  # "plus", "minus"
+    buddy = "xor"  # "plus", "minus", "frames": that of the absolute frame number
     test = "bit"  # "inverted", "always", "never", "untoggled" (only looks), "list" (no bits at all)
     unlink = True  # the buddy leaves its list
     align = True  # page_idx becomes the start of the merged block
@@ -85,7 +85,7 @@ class Flawed(BuddyBase):
             pair = self.pair(zone, pfn, order)
             at = pfn - origin
             size = 1 << order
-            buddy = origin + {"xor": at ^ size, "plus": at + size, "minus": at - size}[self.buddy]
+            buddy = origin + {"xor": at ^ size, "plus": at + size, "minus": at - size, "frames": (pfn ^ size) - origin}[self.buddy]
             free = buddy in self.blocks(zone, order)
             if self.test == "untoggled":
                 bit = self.toggle_pair(zone, order, pair)
@@ -114,17 +114,27 @@ def flawed(**knobs: Any) -> type[Flawed]:
     return type("Flawed", (Flawed,), knobs)
 
 
+_outcomes: dict[tuple[tuple[str, Any], ...], list[dict[str, Any]] | None] = {}  # for the data in _of[0] only
+_of: list[Any] = []
+
+
 def outcome(data: dict[str, Any], **knobs: Any) -> list[dict[str, Any]] | None:
     """What an allocator with these mistakes makes of `data`, in the form of `ex06_bench.claims`."""
-    got = plain.normal(_drive("it", {"it": flawed(**knobs)}, data))
-    return ex06_bench.claims(data, got)
+    if not (_of and _of[0] is data):
+        _of[:] = [data]
+        _outcomes.clear()
+    key = tuple(sorted(knobs.items()))
+    if key not in _outcomes:
+        _outcomes[key] = ex06_bench._replay(data, plain.normal(_drive("it", {"it": flawed(**knobs)}, data)))
+    return _outcomes[key]
 
 
 def looks_like(**knobs: Any) -> Callable[[Any, Any], bool]:
     """A detector for Mistake: the answer is just what an allocator with these mistakes gives."""
 
     def detect(data: Any, got: Any) -> bool:
-        mine, theirs = outcome(data, **knobs), ex06_bench.claims(data, got)
+        theirs = ex06_bench.claims(data, got)
+        mine = outcome(data, **knobs)
         if not mine or not theirs or len(mine) != len(theirs):
             return False
         return all(_same(a, b) for a, b in zip(mine, theirs, strict=True))

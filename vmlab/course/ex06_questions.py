@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -141,22 +140,34 @@ def _trace_inputs(seed: int) -> dict[str, Any]:
     while True:
         bench = churned(r, 32 * r.randrange(0, 9), 32, steps=40, largest=2, share=0.6)
         state, live = bench.state(), bench.live()
-        if len(live) < 4 or not any(len(x) > 1 for x in state["lists"].values()) or len(state["lists"]) < 2:
+        deep = [block for block in live if _merges(state, block) > 1]
+        if len(live) < 5 or not deep or len(state["lists"]) < 2 or max(map(len, state["lists"].values())) < 2:
             continue
-        r.shuffle(live)
-        kinds = ["alloc", "free", "alloc", "free", "free", "alloc"]
-        if r.random() < 0.5:
-            r.shuffle(kinds)
-        ops = [["alloc", r.choice([0, 0, 1, 1, 2])] if kind == "alloc" else ["free", *live.pop()] for kind in kinds]
-        q: dict[str, Any] = plain.normal({"start": state["start"], "size": 32, "lists": state["lists"], "ops": ops})
-        right = trace_oracle(q)
-        cut, made = [o for _, o in right["splits"]], [o for _, o in right["merges"]]
-        deep = any(b == a - 1 for a, b in itertools.pairwise(cut)) and any(b == a + 1 for a, b in itertools.pairwise(made))
-        if None in right["frames"] or not deep or len(cut) + len(made) > 9:
-            continue
-        wrong = [trace_wrong(q, **knobs) for knobs in ({"keep": "lower"}, {"put": "tail"}, {"take": "lowest"}, {"levels": 1})]
-        if all(w is not None and w != right for w in wrong) and any(len(x) > 1 for x in right["lists"].values()):
-            return q
+        for _ in range(10):
+            first = r.choice(deep)
+            frees = [first, *r.sample([block for block in live if block != first], 2)]
+            ops = [["free", *block] for block in frees] + [["alloc", r.choice([0, 0, 1, 1, 2])] for _ in range(3)]
+            r.shuffle(ops)
+            q: dict[str, Any] = plain.normal({"start": state["start"], "size": 32, "lists": state["lists"], "ops": ops})
+            if _rich(q):
+                return q
+
+
+def _merges(state: dict[str, Any], block: tuple[int, int]) -> int:
+    bench = Bench.of(state)
+    bench.give(*block)
+    return len(bench.told("merge"))
+
+
+def _rich(q: dict[str, Any]) -> bool:
+    """Enough happens, not too much, and the common misunderstandings all end in other lists."""
+    right = trace_oracle(q)
+    if None in right["frames"] or len(right["splits"]) < 2 or not 2 <= len(right["merges"]) <= 5 or len(right["splits"]) > 5:
+        return False
+    if max(map(len, right["lists"].values())) < 2:
+        return False
+    wrong = [trace_wrong(q, **knobs) for knobs in ({"keep": "lower"}, {"put": "tail"}, {"take": "lowest"}, {"levels": 1})]
+    return all(w is not None and w["lists"] != right["lists"] for w in wrong)
 
 
 def trace_oracle(q: Mapping[str, Any]) -> dict[str, Any]:
