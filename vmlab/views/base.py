@@ -63,7 +63,7 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
 
     def close(self) -> None:
         """Take the picture away for good."""
-        self._stop_watching()
+        getattr(self, "_stop_watching", lambda: None)()  # not there yet when a subclass's __init__ has raised
         super().close()
 
     def __repr__(self) -> str:  # the widget's own would print every byte of the map
