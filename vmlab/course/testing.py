@@ -85,4 +85,5 @@ def sentences(result: Result, task_id: str = "") -> str:
             for criterion in task.criteria:
                 for item in criterion.evidence:
                     out += [item.note, item.mistake]
+                    out += [f"expected {item.expected}, got {item.got}"] if item.expected and not item.ok else []
     return "\n".join(x for x in out if x)

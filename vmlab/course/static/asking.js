@@ -48,14 +48,16 @@ function render({ model, el }) {
     if (answer) for (const radio of box.querySelectorAll("input[type=radio]")) radio.checked = radio.value === answer;
     said.textContent = model.get("outcome") || (answer ? `Kept: you predict ${answer}. Now run the next cell.` : "No prediction yet.");
   };
-  box.addEventListener("submit", (event) => {
+  const commit = (event) => {
     event.preventDefault();
     if (!typed()) { said.textContent = field ? "Write a prediction first." : "Choose one first."; return; }
     model.set("outcome", "");
     model.set("answer", typed());
     model.save_changes();
     refresh();
-  });
+  };
+  box.addEventListener("submit", commit);
+  if (field) field.addEventListener("keydown", (event) => { if (event.key === "Enter") commit(event); }); // Jupyter swallows the default
   box.dataset.lmSuppressShortcuts = "true"; // the notebook's own keys stay out of here
   model.on("change:answer", refresh);
   model.on("change:outcome", refresh);
