@@ -119,6 +119,20 @@ def collect(folder: Path, known: dict[str, Path]) -> list[Work]:
     return found
 
 
+def furnish(root: Path, works: Sequence[Work], known: dict[str, Path]) -> None:
+    """Copy sources and submissions into a new course, so that Formgrader and nbgrader's own commands work there as anywhere."""
+    for name in {w.assignment for w in works}:
+        target = root / "solutions" / name / f"{name}.ipynb"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.resolve() != known[name].resolve():
+            shutil.copy(known[name], target)
+    for work in works:
+        folder = root / "submitted" / work.student / work.assignment
+        folder.mkdir(parents=True, exist_ok=True)
+        if work.file is not None and work.file.stat().st_size <= submission.MAX_FILE:
+            shutil.copy(work.file, folder / f"{work.assignment}.ipynb")
+
+
 def prepare(work: Work, release: Notebook) -> None:
     """Read and rebuild one submission."""
     raw = b""
@@ -359,6 +373,8 @@ def grade(folder: Path, *, out: Path | None = None, jobs: int = 0, seed: str = "
     if not (root / "nbgrader_config.py").exists():
         config = Path(__file__).parent / "static" / "nbgrader_config.py.txt"
         shutil.copy(config, root / "nbgrader_config.py")
+    if handed_in != root / "submitted":
+        furnish(root, works, known)
     seed = seed or bridge.run_seed()
     progress = Progress(sys.stderr, quiet)
     shutil.rmtree(root / STAGED, ignore_errors=True)

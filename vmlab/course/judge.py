@@ -305,6 +305,7 @@ def _judge_task(exercise: Exercise, task: Task, sessions: Sequence[Session], stu
                 try_case(task, case, session, results, hidden=True, reveal=False, warnings=warnings, over=over)
     if task.hidden is None:
         for r in results.values():  # both runs read the same literal: show it once
+            r.tried, r.passed = min(r.tried, 1), int(r.tried > 0 and r.passed == r.tried)
             r.evidence = r.evidence[:1] if len({(e.ok, e.got) for e in r.evidence}) <= 1 else r.evidence
     out = _settle(task, results)
     out.answered = answered

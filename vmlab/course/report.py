@@ -50,23 +50,54 @@ def _wrong(criterion: CriterionResult) -> list[Evidence]:
     return out[:4]
 
 
+def _shared(task: TaskResult) -> list[Evidence]:
+    """What is wrong with every criterion alike (no answer, an exception, an endless loop): to be told once."""
+    lists = [_wrong(c) for c in task.criteria]
+    first = [(e.tested, e.note, e.data, e.got, e.expected, e.mistake) for e in lists[0]]
+    same = all([(e.tested, e.note, e.data, e.got, e.expected, e.mistake) for e in x] == first for x in lists)
+    return lists[0] if len(lists) > 1 and first and same else []
+
+
 def _said(item: Evidence) -> str:
     tested = f"hidden inputs ({item.tested})" if item.hidden else item.tested
     return tested
 
 
+def _text_items(items: Sequence[Evidence]) -> list[str]:
+    lines = []
+    for item in items:
+        lines.append(f"      tested:   {_said(item)}{' ' + item.data if item.data else ''}")
+        if item.expected:
+            lines.append(f"      expected: {item.expected}")
+        if item.got:
+            lines.append(f"      got:      {item.got}")
+        lines += [f"      {x}" for x in (item.mistake, item.note) if x]
+    return lines
+
+
+def _html_items(wrong: Sequence[Evidence]) -> str:
+    e, out = html.escape, []
+    notes = list(dict.fromkeys(x for item in wrong if not item.hidden for x in (item.mistake, item.note) if x))
+    notes += [f"With {_said(item)}: {item.mistake or item.note or 'the answer was wrong.'}" for item in wrong if item.hidden]
+    out += [f'<div style="margin:.2em 0"><em>{e(x)}</em></div>' for x in notes]
+    rows = [item for item in wrong if item.expected or item.got or item.data]
+    if rows:
+        heads = "".join(f'<th scope="col" style="{CELL}">{h}</th>' for h in ("tested", "with", "expected", "got"))
+        out.append(f'<table style="border-collapse:collapse;margin:.3em 0"><thead><tr>{heads}</tr></thead><tbody>')
+        for item in rows:
+            cells = (e(_said(item)), *(f"<code>{e(x)}</code>" if x else "–" for x in (item.data, item.expected, item.got)))
+            out.append("<tr>" + "".join(f'<td style="{CELL}">{c}</td>' for c in cells) + "</tr>")
+        out.append("</tbody></table>")
+    return "".join(out)
+
+
 def text(task: TaskResult, tail: Sequence[str] = ()) -> str:
     """The report as plain text."""
-    lines = [headline(task)]
+    lines, shared = [headline(task)], _shared(task)
+    lines += _text_items(shared)
     for criterion in task.criteria:
         lines.append(f"  {criterion_line(criterion)}")
-        for item in _wrong(criterion):
-            lines.append(f"      tested:   {_said(item)}{' ' + item.data if item.data else ''}")
-            if item.expected:
-                lines.append(f"      expected: {item.expected}")
-            if item.got:
-                lines.append(f"      got:      {item.got}")
-            lines += [f"      {x}" for x in (item.mistake, item.note) if x]
+        lines += [] if shared else _text_items(_wrong(criterion))
     lines += [f"  {x}" for x in [*task.messages, *tail] if x]
     return "\n".join(lines)
 
@@ -75,23 +106,11 @@ def as_html(task: TaskResult, tail: Sequence[str] = ()) -> str:
     """The report as accessible HTML: a status region, a list of criteria, a table of tested, expected and got where something is wrong."""
     edge = GOOD if task.earned >= task.points else PART if task.earned > 0 else POOR
     e = html.escape
+    shared = _shared(task)
     out = [f'<section role="status" aria-live="polite" aria-label="Result of {e(task.title)}" style="{STYLE.format(edge=edge)}">',
-           f"<strong>{e(headline(task))}</strong><ul style=\"margin:.3em 0 .3em 1.2em;padding:0\">"]
+           f"<strong>{e(headline(task))}</strong>{_html_items(shared)}<ul style=\"margin:.3em 0 .3em 1.2em;padding:0\">"]
     for criterion in task.criteria:
-        out.append(f"<li>{e(criterion_line(criterion))}")
-        wrong = _wrong(criterion)
-        notes = list(dict.fromkeys(x for item in wrong if not item.hidden for x in (item.mistake, item.note) if x))
-        notes += [f"With {_said(item)}: {item.mistake or item.note or 'the answer was wrong.'}" for item in wrong if item.hidden]
-        out += [f'<div style="margin:.2em 0"><em>{e(x)}</em></div>' for x in notes]
-        rows = [item for item in wrong if item.expected or item.got or item.data]
-        if rows:
-            heads = "".join(f'<th scope="col" style="{CELL}">{h}</th>' for h in ("tested", "with", "expected", "got"))
-            out.append(f'<table style="border-collapse:collapse;margin:.3em 0"><thead><tr>{heads}</tr></thead><tbody>')
-            for item in rows:
-                cells = (e(_said(item)), *(f"<code>{e(x)}</code>" if x else "–" for x in (item.data, item.expected, item.got)))
-                out.append("<tr>" + "".join(f'<td style="{CELL}">{c}</td>' for c in cells) + "</tr>")
-            out.append("</tbody></table>")
-        out.append("</li>")
+        out.append(f"<li>{e(criterion_line(criterion))}{'' if shared else _html_items(_wrong(criterion))}</li>")
     out.append("</ul>")
     out += [f'<div style="margin:.2em 0">{e(x)}</div>' for x in [*task.messages, *tail] if x]
     out.append("</section>")
