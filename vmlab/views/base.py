@@ -46,7 +46,7 @@ def number(value: int) -> str:
     return f"{value:,}".replace(",", "\u202f")
 
 
-class View(anywidget.AnyWidget):  # type: ignore[misc]
+class View(anywidget.AnyWidget):
     """A picture. ``text_alternative`` says in words what it shows, and ``table`` in numbers; both are made from the data."""
 
     text_alternative = traitlets.Unicode(help="What the picture shows, in words, from the data.").tag(sync=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 import traitlets
@@ -18,6 +19,9 @@ from ..trace.workload import WORKLOADS, run, workload
 from .base import View, css, esm, number, zone_rows
 from .history import History
 from .timeline import Timeline, call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Buddy", "BuddyPicture", "buddy"]
 
@@ -35,7 +39,7 @@ class BuddyPicture(View):
     ``zone_table``, ``order`` the order whose list and pair bits are looked at.
     """
 
-    _esm = esm("buddy_replay", "buddy")
+    _esm = esm("buddy_replay", "buddy_tree", "buddy")
     _css = css("buddy")
 
     window = traitlets.Dict(help="State before the first of some events around the position, and these events.").tag(sync=True)
@@ -43,8 +47,8 @@ class BuddyPicture(View):
     position = traitlets.Int(-1, help="The event after which the machine is shown.").tag(sync=True)
     zone = traitlets.Int(0, help="Index of the zone that is shown.").tag(sync=True)
     order = traitlets.Int(0, help="The order that is looked at.").tag(sync=True)
-    choices = traitlets.List(help="Allocated blocks at the end of the tape: frame and label.").tag(sync=True)
-    runs = traitlets.List(help="Names of the runs: the first, and branches of it.").tag(sync=True)
+    choices: Any = traitlets.List(help="Allocated blocks at the end of the tape: frame and label.").tag(sync=True)
+    runs: Any = traitlets.List(help="Names of the runs: the first, and branches of it.").tag(sync=True)
     run = traitlets.Int(0, help="The run that is shown.").tag(sync=True)
     growing = traitlets.Bool(True, help="The tape's machine is still running, so its end can be acted at.").tag(sync=True)
     message = traitlets.Dict(help="What the last action did: text, and whether it failed.").tag(sync=True)
@@ -160,10 +164,11 @@ class BuddyPicture(View):
     def _describe(self) -> None:
         machine = self.machine
         zone = machine.zone_table.get(self.zone)
-        rows = []
-        words = [f"Buddy allocator after event {self.position} of {len(self.tape)}." if self.position >= 0 else "Buddy allocator before the first event."]
+        rows: list[list[Any]] = []
+        where = f"after event {self.position} of {len(self.tape)}" if self.position >= 0 else "before the first event"
+        words = [f"Buddy allocator {where}."]
         if self.position >= 0:
-            words.append(self.timeline.sentence(self.position) + ".")
+            words.append(f"{self.timeline.sentence(self.position)} (in {self.timeline.call(self.position)}).")
         if zone is None or not zone.size:
             words.append("The zones are not set up yet.")
         else:
@@ -183,19 +188,20 @@ class BuddyPicture(View):
 
     def allocate(self, gfp_mask: int = gfp.GFP_KERNEL, order: int = 0, owner: str = "") -> None:
         """Allocate at the position shown: at the end of the tape on the machine itself, in the past on a new branch."""
-        machine = self._machine_to_act_on()
-        page = machine.alloc_pages(gfp_mask, order, owner=owner)
         name = f"alloc_pages({gfp.gfp_name(gfp_mask)}, {order})"
-        self._done(f"{name}: frame {page.pfn} of zone {page.zone.name}" if page and page.zone else f"{name}: no memory", failed=page is None)
-        if page is not None and page.zone is not None:
-            self.zone = page.zone.index
+        with self._acting() as machine:
+            page = machine.alloc_pages(gfp_mask, order, owner=owner)
+        zone = page.zone if page is not None else None
+        self._done(f"{name}: frame {page.pfn} of zone {zone.name}" if page and zone else f"{name}: no memory", failed=page is None)
+        if zone is not None:
+            self.zone = zone.index
 
     def free(self, pfn: int) -> None:
         """Free the allocated block that starts at frame *pfn*, at the position shown."""
-        machine = self._machine_to_act_on()
-        page = machine.page(pfn)
-        zone, order = page.zone, page.order
-        machine.free_pages(page)
+        with self._acting() as machine:
+            page = machine.page(pfn)
+            zone, order = page.zone, page.order
+            machine.free_pages(page)
         self._done(f"freed the order-{order} block at {pfn}")
         if zone is not None:
             self.zone = zone.index
@@ -204,20 +210,25 @@ class BuddyPicture(View):
         """Run *n* steps of a workload (see ``vmlab.WORKLOADS``) at the position shown."""
         if not 0 < n <= MOST_STEPS:
             raise ValueError(f"{n} steps: 1 to {MOST_STEPS} can be run from here")
-        result = run(self._machine_to_act_on(), workload(name, seed, n))
+        with self._acting() as machine:
+            result = run(machine, workload(name, seed, n))
         self._done(f"{name}, seed {seed}: {result.allocs} allocated, {result.frees} freed, {result.failures} failed")
 
-    def _machine_to_act_on(self) -> Machine:
+    @contextlib.contextmanager
+    def _acting(self) -> Iterator[Machine]:
+        """The machine to act on: the live one at the end of its tape, else a branch, which is kept if the action goes well."""
         if self.tape.recording and self.position >= self.timeline.end:
-            return self.tape.live
-        parent = self.run
+            yield self.tape.live
+            return
         machine, tape = self.tape.branch(self.position)
+        yield machine
         at = tape.parent[1] if tape.parent else -1
+        parent = self.runs[self.run].partition(":")[0]
         self._timelines.append(Timeline(tape))
         with self.hold_sync():
-            self.runs = [*self.runs, f"branch {len(self.runs)}: from event {at} of {self.runs[parent].partition(':')[0]}"]
+            self.runs = [*self.runs, f"branch {len(self.runs)}: from event {at} of {parent}"]
+            self.set_trait("position", -1)  # inside both tapes, until _done shows the end
             self.run = len(self.runs) - 1
-        return machine
 
     def _done(self, text: str, failed: bool = False) -> None:
         with self.hold_sync():
@@ -331,7 +342,7 @@ def _recorded(source: Machine | Tape) -> Timeline:
 
 def _head(free_list: dict[int, None], n: int) -> list[int]:
     """The first *n* blocks of a list; the dict's last entry is the list's head."""
-    found = []
+    found: list[int] = []
     for pfn in reversed(free_list):
         if len(found) >= n:
             break
@@ -341,7 +352,8 @@ def _head(free_list: dict[int, None], n: int) -> list[int]:
 
 def _choices(machine: Machine) -> list[list[Any]]:
     """Allocated blocks to choose from, lowest first: frame, and a label."""
-    mem, found = machine.mem, []
+    mem = machine.mem
+    found: list[tuple[int, int]] = []
     for zone in machine.zones:
         part = mem.block[zone.start_pfn : zone.end_pfn]
         for order in range(MAX_ORDER):
@@ -350,4 +362,5 @@ def _choices(machine: Machine) -> list[list[Any]]:
                 found.append((zone.start_pfn + at, order))
                 at = part.find(BLOCK_USED | order, at + 1)
     found.sort()
-    return [[pfn, f"{pfn} · order {order}" + (f" · {machine.owners[mem.owner[pfn]]}" if mem.owner[pfn] else "")] for pfn, order in found[:MOST_CHOICES]]
+    named = [(pfn, order, machine.owners[mem.owner[pfn]]) for pfn, order in found[:MOST_CHOICES]]
+    return [[pfn, f"{pfn} · order {order}" + (f" · {owner}" if owner else "")] for pfn, order, owner in named]

@@ -9,7 +9,7 @@ import ipywidgets
 import traitlets
 
 from ..mm.mmzone import MAX_ORDER
-from .palette import GREY, ORDER, VERMILION
+from .palette import GROUND, ORDER
 
 if TYPE_CHECKING:
     from .history import Sample
@@ -18,6 +18,7 @@ __all__ = ["BuddyCharts"]
 
 DASHES = ["solid", "dashed", "dotted", "dash_dotted"]  # with the colour, so that colour is never alone
 INDEX_ORDERS = [1, 3, 5, 9]
+WHITE = "#ffffff"
 
 
 class BuddyCharts(ipywidgets.VBox):  # type: ignore[misc]
@@ -31,29 +32,34 @@ class BuddyCharts(ipywidgets.VBox):  # type: ignore[misc]
         self._lengths = bqplot.LinearScale(min=0)
         self._index = bqplot.LinearScale(min=0, max=1)
         self._lines = [self._line(self._lengths, ORDER[order], DASHES[order % 4]) for order in range(MAX_ORDER)]
-        self._ends = bqplot.Label(x=[0], y=[0], text=[""], scales={"x": self._x, "y": self._lengths}, default_size=11, x_offset=4, colors=[GREY])
+        self._ends = self._labels(self._lengths)
         self._curves = [self._line(self._index, ORDER[order], DASHES[i]) for i, order in enumerate(INDEX_ORDERS)]
-        self._tips = bqplot.Label(x=[0], y=[0], text=[""], scales={"x": self._x, "y": self._index}, default_size=11, x_offset=4, colors=[GREY])
-        self._here = [self._line(scale, VERMILION, "solid", 1.5) for scale in (self._lengths, self._index)]
+        self._tips = self._labels(self._index)
+        self._here = [self._line(scale, WHITE, "solid", 1.5, "linear") for scale in (self._lengths, self._index)]
         figures = [
-            self._figure("Blocks on each free list", self._lengths, [*self._lines, self._ends, self._here[0]], "d"),
-            self._figure("Fragmentation index: free pages in too small blocks", self._index, [*self._curves, self._tips, self._here[1]], ".1f"),
+            self._figure("Blocks on the free lists, by order", self._lengths, [*self._lines, self._ends, self._here[0]], "d"),
+            self._figure("Fragmentation index, by order asked for", self._index, [*self._curves, self._tips, self._here[1]], ".1f"),
         ]
         self._words = ipywidgets.HTML()
         super().__init__([ipywidgets.HBox(figures, layout={"flex_flow": "row wrap"}), self._words])
         self.add_class("vml-charts")
 
-    def _line(self, y: Any, colour: str, dash: str, width: float = 1.5) -> Any:
-        return bqplot.Lines(x=[0, 0], y=[0, 0], scales={"x": self._x, "y": y}, colors=[colour], line_style=dash, stroke_width=width)
+    def _line(self, y: Any, colour: str, dash: str, width: float = 1.5, interpolation: str = "step-after") -> Any:
+        return bqplot.Lines(x=[0, 0], y=[0, 0], scales={"x": self._x, "y": y}, colors=[colour], line_style=dash, stroke_width=width,
+                            interpolation=interpolation)
+
+    def _labels(self, y: Any) -> Any:
+        return bqplot.Label(x=[0], y=[0], text=[""], scales={"x": self._x, "y": y}, default_size=11, x_offset=4, colors=[WHITE])
 
     def _figure(self, title: str, y: Any, marks: list[Any], form: str) -> Any:
         axes = [
             bqplot.Axis(scale=self._x, label="event", label_offset="32px", tick_format="d", grid_lines="none"),
-            bqplot.Axis(scale=y, orientation="vertical", tick_format=form, grid_lines="dashed"),
+            bqplot.Axis(scale=y, orientation="vertical", tick_format=form, grid_lines="dashed", grid_color="#4d5560"),
         ]
         self._axes.append(axes)
         return bqplot.Figure(
-            marks=marks, axes=axes, title=title, animation_duration=0, padding_x=0, padding_y=0, fig_margin={"top": 34, "bottom": 38, "left": 46, "right": 40},
+            marks=marks, axes=axes, title=title, animation_duration=0, padding_x=0, padding_y=0, background_style={"fill": GROUND},
+            fig_margin={"top": 34, "bottom": 38, "left": 46, "right": 14},
             layout={"width": "auto", "flex": "1 1 380px", "height": "230px", "min_width": "320px"})
 
     def show(self, samples: list[Sample], zone: int, order: int, position: int) -> None:
@@ -64,20 +70,20 @@ class BuddyCharts(ipywidgets.VBox):  # type: ignore[misc]
             samples = samples * 2
         empty = [0] * MAX_ORDER
         for i, line in enumerate(self._lines):
-            values = [s.lengths.get(zone, empty)[i] for s in samples]
+            lengths = [s.lengths.get(zone, empty)[i] for s in samples]
             with line.hold_sync():
-                line.x, line.y = events, values
+                line.x, line.y = events, lengths
                 line.stroke_width, line.opacities = (3.5, [1.0]) if i == order else (1.3, [0.55])
         top = max(1, *(n for s in samples for n in s.lengths.get(zone, empty)))
         ticks = nice(top)
         self._lengths.max = max(top * 1.05, ticks[-1])
-        self._x.min, self._x.max = events[0], events[-1]
+        self._x.min, self._x.max = events[0], events[-1] + (events[-1] - events[0]) * 0.07  # room for the labels at the line ends
         for (across, upwards), marks in zip(self._axes, (ticks, [0, 0.2, 0.4, 0.6, 0.8, 1.0]), strict=True):
             across.tick_values = [n for n in nice(events[-1]) if n >= events[0]]
             upwards.tick_values = marks
         last = samples[-1].lengths.get(zone, empty)
-        self._label(self._ends, events[-1], [(n, str(i)) for i, n in enumerate(last)], top)
-        tips = []
+        self._label(self._ends, events[-1], [(float(n), str(i)) for i, n in enumerate(last)], top)
+        tips: list[tuple[float, str]] = []
         for wanted, curve in zip(INDEX_ORDERS, self._curves, strict=True):
             values = [s.fragmentation(zone, wanted) for s in samples]
             with curve.hold_sync():
@@ -87,10 +93,11 @@ class BuddyCharts(ipywidgets.VBox):  # type: ignore[misc]
         self._label(self._tips, events[-1], tips, 1.0)
         self._span = top
         self.mark(position)
+        first = samples[0]
         self.text_alternative = (
-            f"Over {len(samples)} samples up to event {events[-1]}, the order-{order} list went from {samples[0].lengths.get(zone, empty)[order]} to "
-            f"{last[order]} blocks; the fragmentation index for order {order} from {samples[0].fragmentation(zone, order):.2f} to "
-            f"{samples[-1].fragmentation(zone, order):.2f}.")
+            f"Over {len(samples)} samples up to event {events[-1]}, the order-{order} list went from {first.lengths.get(zone, empty)[order]} "
+            f"to {last[order]} blocks; the fragmentation index for order {order} from {first.fragmentation(zone, order):.2f} "
+            f"to {samples[-1].fragmentation(zone, order):.2f}.")
         self._words.value = f'<p class="vml-chart-words">{self.text_alternative} Numbers at the line ends are orders.</p>'
 
     @staticmethod

@@ -31,8 +31,8 @@ class Frames(View):
 
     cells = traitlets.Bytes(help="A byte a frame; see framebytes.").tag(sync=True)
     owner_cells = traitlets.Bytes(help="A byte a frame: index into owners. Filled only when owners are shown.").tag(sync=True)
-    owners = traitlets.List(help="Names and frame counts of the owners, by index.").tag(sync=True)
-    zones = traitlets.List(help="The zones: names and frames.").tag(sync=True)
+    owners: Any = traitlets.List(help="Names and frame counts of the owners, by index.").tag(sync=True)
+    zones: Any = traitlets.List(help="The zones: names and frames.").tag(sync=True)
     mode = traitlets.Enum(MODES, "state", help="What colour tells.").tag(sync=True)
     cursor = traitlets.Int(0, help="The frame that is described.").tag(sync=True)
     hover = traitlets.Int(-1, help="The frame under the mouse, -1 for none.").tag(sync=True)
@@ -40,6 +40,7 @@ class Frames(View):
     length = traitlets.Int(-1, help="Events on the tape; -1: a running machine.").tag(sync=True)
     position = traitlets.Int(-1, help="The event after which the machine is shown.").tag(sync=True)
     sentence = traitlets.Unicode(help="What happened at that event.").tag(sync=True)
+    call = traitlets.Unicode(help="The operation the event is part of.").tag(sync=True)
 
     def __init__(self, source: Machine | Tape, mode: str = "state", **traits: Any) -> None:
         self.timeline = Timeline(source)
@@ -80,6 +81,7 @@ class Frames(View):
             if self.timeline.tape is not None:
                 self.length = len(self.timeline)
                 self.sentence = self.timeline.sentence(self.position)
+                self.call = self.timeline.call(self.position)
             self.text_alternative = _words(machine, frame_cells, owners)
             self.table = _table(machine, frame_cells)
             self._describe(machine)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["History", "Sample"]
 
+LONG = 200  # events of an operation that is sampled inside, too
 MOST = 480  # samples kept; a chart has about that many pixels
 Lengths = dict[int, list[int]]  # zone index → blocks on each list, order 0 to 9
 
@@ -50,6 +51,8 @@ class History:
             op = self._next_op
             while op < n_ops:
                 event = tape.op_end(op)
+                if event - tape.op(op).first_event >= LONG:
+                    self._inside(tape.op(op).first_event, event)
                 if event > self.samples[-1].event:  # an operation may make no event
                     self.samples.append(Sample(event, _lengths(self._machine(event))))
                 op += self._step
@@ -58,6 +61,17 @@ class History:
                 self.samples = self.samples[:1] + self.samples[1:-1:2] + self.samples[-1:]
                 self._step *= 2
         return self.samples
+
+    def _inside(self, first: int, last: int) -> None:
+        """Samples inside a long operation, as the hand-over of boot memory is: counted along its events."""
+        every = (last - first) // 100 + 1
+        lengths = _lengths(self.tape.seek(first))
+        for at, event in enumerate(self.tape.events(first + 1, last), first + 1):
+            if event[0] in ("list_add", "list_del", "boot_block"):
+                order = 9 if event[0] == "boot_block" else event[2]
+                lengths.setdefault(event[1], [0] * MAX_ORDER)[order] += -1 if event[0] == "list_del" else 1
+            if at % every == 0:
+                self.samples.append(Sample(at, {zone: list(row) for zone, row in lengths.items()}))
 
     def _machine(self, event: int) -> Machine:
         tape = self.tape

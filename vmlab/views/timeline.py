@@ -42,14 +42,20 @@ class Timeline:
         return tape.seek(event)
 
     def sentence(self, event: int) -> str:
-        """What happened at *event*, in words, and in which call."""
+        """What happened at *event*, in words."""
         tape = self.tape
         if tape is None:
             return ""
         if event < 0:
             return "Before the first event."
-        op = tape.op(tape.op_at(event))
-        return f"{describe(tape.event(event))} — in {call(op.name, op.args)}"
+        return describe(tape.event(event))
+
+    def call(self, event: int) -> str:
+        """The operation that *event* is part of, as a reader would type it; empty before the first."""
+        if self.tape is None or event < 0:
+            return ""
+        op = self.tape.op(self.tape.op_at(event))
+        return call(op.name, op.args)
 
     def op_boundary(self, event: int, direction: int) -> int:
         """The last event of the operation before (-1) or after (+1) the one *event* stands in or at the end of; -1 is the start."""

@@ -1,14 +1,6 @@
 // The buddy allocator: time line, controls, free lists, the tree of an operation, the frames around it, the pair bits.
 
 const NARROW = 640;
-const SVG = "http://www.w3.org/2000/svg";
-
-function s(tag, attributes = {}, ...children) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) if (value !== null && value !== undefined) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
 
 function render({ model, el }) {
   let player = replay(model.get("window"));
@@ -85,14 +77,16 @@ function render({ model, el }) {
   const zones = h("div", { class: "vml-row vml-spread" });
   const lists = h("div", { class: "vml-lists", role: "grid", "aria-label": "Free lists by order, head first" });
   const treeTitle = h("h4", {}, "This operation");
-  const tree = s("svg", { class: "vml-tree", role: "img" });
+  const tree = svg("svg", { class: "vml-tree", role: "img" });
   const stripTitle = h("h4", {});
   const strip = h("canvas", { class: "vml-map vml-strip", role: "img", tabindex: 0 });
   const bitsTitle = h("h4", {});
   const bits = h("div", { class: "vml-bits", role: "img" });
+  const legend = h("ul", { class: "vml-legend", "aria-label": "Legend" }, ...["free", "allocated", "reserved", "moving"].map((state) =>
+    legendEntry(PALETTE.state[state], PALETTE.letter[state], state === "moving" ? "on its way" : state)));
   const pictures = h("div", {}, zones,
     h("div", { class: "vml-two" }, h("div", {}, h("h4", {}, "Free lists, head first"), lists), h("div", {}, treeTitle, tree)),
-    stripTitle, strip, bitsTitle, bits);
+    h("div", { class: "vml-row vml-spread" }, stripTitle, legend), strip, bitsTitle, bits);
   root.append(controls, line, pictures, wordsAndNumbers(model, lists), live.element);
   el.append(root);
 
@@ -142,9 +136,9 @@ function render({ model, el }) {
     drawZones();
     if (!state.zones.size || !zoneNow()) {
       lists.replaceChildren(h("p", {}, "The zones are not set up yet."));
-      for (const element of [treeTitle, tree, stripTitle, strip, bitsTitle, bits]) element.style.display = "none";
+      for (const element of [treeTitle, tree, stripTitle, legend, strip, bitsTitle, bits]) element.style.display = "none";
     } else {
-      for (const element of [treeTitle, tree, stripTitle, strip, bitsTitle, bits]) element.style.display = "";
+      for (const element of [treeTitle, tree, stripTitle, legend, strip, bitsTitle, bits]) element.style.display = "";
       drawLists(operation);
       drawTree(operation);
       drawStrip(operation);
@@ -158,18 +152,20 @@ function render({ model, el }) {
     const length = model.get("length");
     const op = here >= 0 ? player.opAt(here) : null;
     const text = here < 0 ? "Before the first event." : player.sentence(here);
-    line.update({ position: here, length, sentence: op ? `${text}  —  in ${op[2]}` : text });
-    line.querySelector(".vml-sentence").setAttribute("aria-live", "polite");
+    line.update({ position: here, length, sentence: text, call: op?.[2] });
     const inPast = here < length - 1 || !model.get("growing");
-    past.hidden = !inPast;
-    past.textContent = here < length - 1 ? "You are in the past: acting here starts a new branch, a second machine; the first run stays as it is."
-      : "This tape is finished: acting here starts a new branch, a second machine.";
+    past.classList.toggle("vml-in-past", inPast);
+    past.textContent = !inPast ? "At the end of the tape: acting here changes the machine itself."
+      : here < length - 1 ? "You are in the past: acting here starts a new branch, a second machine; this run stays as it is."
+        : "This tape is finished: acting here starts a new branch, a second machine.";
     for (const [element, name] of [[allocate, "Allocate"], [release, "Free"], [runIt, "Run"]]) {
       element.textContent = inPast ? `${name} in a branch` : name;
     }
     // On a branch the blocks are those of its past, not of the end: read them off the frames.
     const choices = here === length - 1 && model.get("choices").length ? model.get("choices") : usedBlocks();
-    if (choices.key !== block.dataset.key || !choices.key) {
+    const key = choices.map(([, label]) => label).join();
+    if (key !== block.dataset.key) {
+      block.dataset.key = key;
       const kept = block.value;
       block.replaceChildren(...options(choices.length ? choices : [["", "nothing allocated"]]));
       if (choices.some(([pfn]) => String(pfn) === kept)) block.value = kept;
@@ -192,6 +188,7 @@ function render({ model, el }) {
       zones.total = h("span", { class: "vml-more" });
       zones.replaceChildren(zones.tabs, zones.total);
     }
+    zones.hidden = !all.length;
     zones.tabs.set(model.get("zone"));
     const zone = zoneNow();
     zones.total.textContent = zone ? `${thin(zone.free)} of ${thin(zone.end - zone.start)} pages free` : "";
@@ -268,76 +265,11 @@ function render({ model, el }) {
     lists.querySelector(`[data-at="${level}.${place}"]`)?.focus();
   });
 
-  // -- the tree ----------------------------------------------------------------------------------------------------
-
   function drawTree(operation) {
-    tree.replaceChildren();
-    if (!operation) {
-      treeTitle.textContent = "No block is split or merged here";
-      tree.style.display = "none";
-      tree.setAttribute("aria-label", treeTitle.textContent);
-      return;
-    }
-    const { kind, nodes } = operation;
-    const bottom = nodes[nodes.length - 1];
-    const elsewhere = operation.zone === model.get("zone") ? "" : ` (in zone ${player.state.zones.get(operation.zone)?.name})`;
-    treeTitle.textContent = kind === "alloc"
-      ? `Splitting for an order-${bottom.order} block` : nodes.length > 1 ? `Freeing ${bottom.pfn}: merging` : `Freeing ${bottom.pfn}: its buddy is not free`;
-    treeTitle.append(elsewhere);
-    const [step, tall, wide, high] = [58, 46, 100, 28];
-    const placed = [];
-    let x = 0;
-    nodes.forEach((node, i) => {
-      // The half with the lower address stands on the left.
-      const { sibling } = kind === "alloc" ? node : (i ? node : {});
-      if (sibling) {
-        const right = node.pfn > sibling.pfn;
-        x += right ? step : -step;
-        placed.push({ ...sibling, x: x + (right ? -2 : 2) * step, level: i, side: true, parent: i - 1 });
-      }
-      placed.push({ ...node, x, level: i, index: i, parent: i - 1 });
-    });
-    const xs = placed.map((p) => p.x);
-    const [low, top] = [Math.min(...xs) - wide / 2 - 6, Math.max(...xs) + wide / 2 + 72];
-    tree.setAttribute("viewBox", `${low} -22 ${top - low} ${nodes.length * tall + 6}`);
-    tree.style.maxWidth = `${(top - low) * 1.15}px`;
-    const spots = placed.filter((p) => !p.side);
-    const bits = [];
-    for (const p of placed) {
-      if (p.parent >= 0) {
-        const above = spots[p.parent];
-        tree.append(s("path", { d: `M${above.x},${above.level * tall + high / 2} C${above.x},${above.level * tall + 34} ${p.x},${p.level * tall - 34} ${p.x},${p.level * tall - high / 2}` }));
-      }
-      bits.push(box(p));
-    }
-    tree.append(...bits);
-    nodes.forEach((node, i) => tree.append(s("text", { class: "vml-side", x: Math.max(...placed.filter((p) => p.level === i).map((p) => p.x)) + wide / 2 + 8, y: i * tall }, `order ${node.order}`)));
-    tree.setAttribute("aria-label", describeTree(operation));
-
-    function box(p) {
-      let look = "ghost";
-      if (p.side) look = kind === "alloc" ? (here >= p.at ? "free" : "ghost") : here >= p.gone ? "split" : "free";
-      else if (kind === "alloc") look = here < p.at ? "ghost" : here >= p.done && p.done !== p.at ? "split" : p.final !== undefined && here >= p.final ? "allocated" : p.index === nodes.length - 1 || here < p.done ? "moving" : "split";
-      else look = here < p.at ? "ghost" : here >= p.done ? "split" : p.final !== undefined && here >= p.final ? "free" : "moving";
-      const event = eventNow();
-      const now = event && here === (p.side ? (kind === "alloc" ? p.at : p.gone) : p.final ?? p.at);
-      const solid = PALETTE.state[look];
-      const letter = PALETTE.letter[look];
-      const group = s("g", { class: `vml-${look}${now ? " vml-now" : ""}`, transform: `translate(${p.x},${p.level * tall})`, "data-pfn": p.pfn, "data-look": look },
-        s("rect", { x: -wide / 2, y: -high / 2, width: wide, height: high, rx: 5, fill: solid ?? null, stroke: "#000" }),
-        s("text", { y: 1, fill: solid ? inkOn(solid) : null }, `${letter ? letter + " " : ""}${p.pfn}`));
-      return group;
-    }
-  }
-
-  function describeTree({ kind, nodes }) {
-    const [first, last] = [nodes[0], nodes[nodes.length - 1]];
-    if (kind === "alloc") {
-      return `Block ${first.pfn} of order ${first.order}` + (nodes.length > 1 ? ` is split ${nodes.length - 1} times; the lower halves ` +
-        nodes.slice(1).map((n) => `${n.sibling.pfn} (order ${n.sibling.order})`).join(", ") + ` go to the free lists; ${last.pfn} of order ${last.order} is allocated.` : " is allocated whole.");
-    }
-    return nodes.length > 1 ? `Block ${last.pfn} of order ${last.order} merges with ` + nodes.slice(1).reverse().map((n) => `${n.sibling.pfn} (order ${n.sibling.order})`).join(", ") +
-      ` into ${first.pfn} of order ${first.order}.` : `Block ${last.pfn} of order ${last.order} is freed and stays alone: its buddy is in use.`;
+    const elsewhere = operation && operation.zone !== model.get("zone") ? ` (zone ${player.state.zones.get(operation.zone)?.name})` : "";
+    treeTitle.textContent = (operation ? treeHeading(operation) : "No block is split or merged here") + elsewhere;
+    tree.style.display = operation ? "" : "none";
+    if (operation) paintTree(tree, operation, here, player.state);
   }
 
   // -- frames and bits ---------------------------------------------------------------------------------------------
@@ -395,12 +327,12 @@ function render({ model, el }) {
       const frames = kind & 0xc0 ? Math.min(1 << level, last - pfn + 1) : 1;
       if (moving && pfn === moving.pfn) {
         const n = Math.min(1 << moving.order, last - pfn + 1);
-        paint(pfn, n, "moving", [`moving, order ${moving.order}`, `M${moving.order}`]);
+        paint(pfn, n, "moving", [`moving, order ${moving.order}`, `M${moving.order}`, "M"]);
         pfn += n;
         continue;
       }
-      if (kind & 0x80) paint(pfn, frames, "free", [`free, order ${level}`, `F${level}`, String(level)]);
-      else if (kind & 0x40) paint(pfn, frames, "allocated", [`allocated, order ${level}`, `A${level}`, String(level)]);
+      if (kind & 0x80) paint(pfn, frames, "free", [`free, order ${level}`, `F${level}`, "F"]);
+      else if (kind & 0x40) paint(pfn, frames, "allocated", [`allocated, order ${level}`, `A${level}`, "A"]);
       else paint(pfn, 1, kind & 0x20 ? "reserved" : "hole", [kind & 0x20 ? "R" : ""]);
       pfn += frames;
     }
@@ -415,8 +347,10 @@ function render({ model, el }) {
     c.fillText(first, 4, high - 7);
     c.textAlign = "right";
     c.fillText(last, width - 4, high - 7);
-    c.textAlign = "center";
-    c.fillText((first + last + 1) / 2, width / 2, high - 7);
+    if ((last - first + 1) % 2 === 0) {
+      c.textAlign = "center";
+      c.fillText((first + last + 1) / 2, width / 2, high - 7);
+    }
     stripTitle.textContent = `Frames ${first} to ${last}`;
     const counts = { free: 0, allocated: 0 };
     for (let f = first; f <= last; f++) if (block[f] & 0x80) counts.free++;
@@ -500,7 +434,6 @@ function render({ model, el }) {
     const { text = "", failed = false } = model.get("message");
     message.textContent = text;
     message.classList.toggle("vml-failed", failed);
-    message.hidden = !text;
   };
   const showRuns = () => {
     const names = model.get("runs");

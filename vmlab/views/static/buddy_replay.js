@@ -109,7 +109,7 @@ function treeOf(player, first, last) {
     } else if (name === "merge" && kind === "free") {
       const [, order, pfn, buddy] = f;
       const below = nodes[0];
-      below.sibling = { pfn: buddy, order, at: first, gone: e };
+      below.sibling = { pfn: buddy, order, gone: e };
       below.done = e;
       nodes.unshift({ pfn: Math.min(pfn, buddy), order: order + 1, at: e, done: Infinity });
     } else if (name === "list_add" && kind === "free" && f[2] === nodes[0].pfn) nodes[0].final = e;

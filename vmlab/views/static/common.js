@@ -61,6 +61,10 @@ function choice(label, options, chosen, action) {
   return group;
 }
 
+// One line of a legend: a swatch with its letter, and the words.
+const legendEntry = (colour, letter, text, hatched) =>
+  h("li", {}, h("span", { class: `vml-swatch${hatched ? " vml-hatched" : ""}`, style: `background:${colour};color:${inkOn(colour)}` }, letter), text);
+
 // The text alternative and the data table under a picture.
 function wordsAndNumbers(model, describedElement) {
   const id = uniqueId("words");
@@ -116,7 +120,8 @@ function timeLine({ go, goOp, interval = 350 }) {
   let timer = 0;
   const slider = h("input", { type: "range", class: "vml-slider", "aria-label": "Position on the tape, in events", min: -1, step: 1 });
   const where = h("output", { class: "vml-where" });
-  const sentence = h("p", { class: "vml-sentence" });
+  const sentence = h("p", { class: "vml-sentence", "aria-live": "polite" });
+  const inCall = h("p", { class: "vml-call" });
   const play = button("▶", "Play", () => (timer ? stop() : start()));
   const back = button("‹", "One event back", () => move(position - 1));
   const ahead = button("›", "One event forward", () => move(position + 1));
@@ -125,7 +130,7 @@ function timeLine({ go, goOp, interval = 350 }) {
   const first = button("|‹", "To the start", () => move(-1));
   const last = button("›|", "To the end", () => move(length - 1));
   const line = h("div", { class: "vml-timeline", role: "group", "aria-label": "Time line" },
-    h("div", { class: "vml-row" }, first, opBack, back, play, ahead, opAhead, last, slider, where), sentence);
+    h("div", { class: "vml-row" }, first, opBack, back, play, ahead, opAhead, last, slider, where), sentence, inCall);
 
   function move(event) {
     stop();
@@ -172,7 +177,8 @@ function timeLine({ go, goOp, interval = 350 }) {
     const text = position < 0 ? `start, before ${thin(length)} events` : `event ${thin(position)} of 0 to ${thin(length - 1)}`;
     slider.setAttribute("aria-valuetext", text + (state.sentence ? `: ${state.sentence}` : ""));
     where.textContent = text;
-    sentence.textContent = state.sentence ?? "";
+    if (sentence.textContent !== (state.sentence ?? "")) sentence.textContent = state.sentence ?? "";
+    inCall.textContent = state.call ? `in ${state.call}` : "";
     first.disabled = opBack.disabled = back.disabled = position < 0;
     last.disabled = opAhead.disabled = ahead.disabled = position >= length - 1;
     if (timer && position >= length - 1) stop();

@@ -396,19 +396,16 @@ function render({ model, el }) {
 
   // -- legend and panel --------------------------------------------------------------------------------------------
 
-  const entry = (colour, letter, text, hatched) =>
-    h("li", {}, h("span", { class: `vml-swatch${hatched ? " vml-hatched" : ""}`, style: `background:${colour};color:${inkOn(colour)}` }, letter), text);
-
   function fillLegend() {
     const mode = model.get("mode");
-    const hole = entry(PALETTE.state.hole, "", "no RAM", true);
-    if (mode === "state") legend.replaceChildren(...["free", "allocated", "reserved"].map((s) => entry(PALETTE.state[s], PALETTE.letter[s], s)), hole);
+    const hole = legendEntry(PALETTE.state.hole, "", "no RAM", true);
+    if (mode === "state") legend.replaceChildren(...["free", "allocated", "reserved"].map((s) => legendEntry(PALETTE.state[s], PALETTE.letter[s], s)), hole);
     if (mode === "order") {
-      legend.replaceChildren("free, order", ...PALETTE.order.map((colour, order) => entry(colour, order, "")),
-        entry("#8a919c", "0–9", "allocated"), entry("#4d5560", "R", "reserved"), hole);
+      legend.replaceChildren("free, order", ...PALETTE.order.map((colour, order) => legendEntry(colour, order, "")),
+        legendEntry("#8a919c", "0–9", "allocated"), legendEntry("#4d5560", "R", "reserved"), hole);
     }
     if (mode === "zone") {
-      legend.replaceChildren(...model.get("zones").map((z) => entry(PALETTE.zone[z.kind], z.kind[0], `${z.name}: frames ${z.start} to ${z.end - 1}`)),
+      legend.replaceChildren(...model.get("zones").map((z) => legendEntry(PALETTE.zone[z.kind], z.kind[0], `${z.name}: frames ${z.start} to ${z.end - 1}`)),
         h("li", {}, "(darker: not free)"), hole);
     }
     if (mode === "owner") {
@@ -416,10 +413,10 @@ function render({ model, el }) {
       named.sort((a, b) => b.frames - a.frames);
       const [none] = model.get("owners");
       legend.replaceChildren(
-        ...named.slice(0, 24).map((o) => entry(ownerColour(0x20, o.i), OWNER_LETTERS[(o.i - 1) % OWNER_LETTERS.length], `${o.name} (${thin(o.frames)})`)),
+        ...named.slice(0, 24).map((o) => legendEntry(ownerColour(0x20, o.i), OWNER_LETTERS[(o.i - 1) % OWNER_LETTERS.length], `${o.name} (${thin(o.frames)})`)),
         named.length > 24 ? h("li", {}, `and ${named.length - 24} more`) : null ?? "",
-        ...(none?.frames ? [entry("#8a919c", "A", `${none.name} (${thin(none.frames)})`)] : []),
-        entry(FREE_BEHIND_OWNERS, "F", "free"), entry("#4d5560", "R", "reserved, no label"), hole);
+        ...(none?.frames ? [legendEntry("#8a919c", "A", `${none.name} (${thin(none.frames)})`)] : []),
+        legendEntry(FREE_BEHIND_OWNERS, "F", "free"), legendEntry("#4d5560", "R", "reserved, no label"), hole);
     }
   }
 
@@ -532,7 +529,7 @@ function render({ model, el }) {
 
   const showTime = () => {
     line.hidden = model.get("length") < 0;
-    line.update({ position: model.get("position"), length: model.get("length"), sentence: model.get("sentence") });
+    line.update({ position: model.get("position"), length: model.get("length"), sentence: model.get("sentence"), call: model.get("call") });
   };
   model.on("change:cells", () => {
     const before = cells;
@@ -548,7 +545,7 @@ function render({ model, el }) {
   model.on("change:mode", () => modes.set(model.get("mode")));
   model.on("change:detail", fillPanel);
   model.on("change:cursor", draw);
-  for (const name of ["length", "position", "sentence"]) model.on(`change:${name}`, showTime);
+  for (const name of ["length", "position", "sentence", "call"]) model.on(`change:${name}`, showTime);
 
   const watch = new ResizeObserver(() => {
     if (canvas.clientWidth !== width) schedule();
