@@ -387,12 +387,13 @@ def _growth_near(q: Data, got: Any, wrong: float) -> bool:
     return isinstance(got["growth"], (int, float)) and abs(got["growth"] - wrong) <= 0.02 * abs(wrong)
 
 
+SIZES = ((20, 24, 28, 32, 40, 48), (128, 192, 256, 320, 384, 512), (1024, 1280, 1536, 2048, 3072, 4096))  # MiB
 COST = analyse(
     "search-cost",
     "What does searching cost?",
     4,
     answer="search_costs",
-    inputs=lambda r: {"ram_mib": [r.randrange(20, 49, 4), r.randrange(128, 513, 16), r.randrange(1024, 4001, 64)]},
+    inputs=lambda r: {"ram_mib": [r.choice(sizes) for sizes in SIZES]},
     text=lambda q: (
         f"Measure the boots of three machines: {', '.join(str(m) + ' MiB' for m in q['ram_mib'])}. For each: the bits tested with first "
         f"fit from the goal (2.4) and with the last_success hint (2.6), and how many pages more the boot takes without "
