@@ -49,7 +49,7 @@ class BuddyCharts(ipywidgets.VBox):  # type: ignore[misc]
                             interpolation=interpolation)
 
     def _labels(self, y: Any) -> Any:
-        return bqplot.Label(x=[0], y=[0], text=[""], scales={"x": self._x, "y": y}, default_size=11, x_offset=4, colors=[WHITE])
+        return bqplot.Label(x=[0], y=[0], text=[""], scales={"x": self._x, "y": y}, default_size=11, x_offset=4, y_offset=-5, colors=[WHITE])
 
     def _figure(self, title: str, y: Any, marks: list[Any], form: str) -> Any:
         axes = [
@@ -73,7 +73,7 @@ class BuddyCharts(ipywidgets.VBox):  # type: ignore[misc]
             lengths = [s.lengths.get(zone, empty)[i] for s in samples]
             with line.hold_sync():
                 line.x, line.y = events, lengths
-                line.stroke_width, line.opacities = (3.5, [1.0]) if i == order else (1.3, [0.55])
+                line.stroke_width, line.opacities = (3.5, [1.0]) if i == order else (1.5, [0.85])
         top = max(1, *(n for s in samples for n in s.lengths.get(zone, empty)))
         ticks = nice(top)
         self._lengths.max = max(top * 1.05, ticks[-1])
@@ -95,8 +95,8 @@ class BuddyCharts(ipywidgets.VBox):  # type: ignore[misc]
         self.mark(position)
         first = samples[0]
         self.text_alternative = (
-            f"Over {len(samples)} samples up to event {events[-1]}, the order-{order} list went from {first.lengths.get(zone, empty)[order]} "
-            f"to {last[order]} blocks; the fragmentation index for order {order} from {first.fragmentation(zone, order):.2f} "
+            f"Over {len(samples)} samples up to event {events[-1]}, the order-{order} list went from "
+            f"{first.lengths.get(zone, empty)[order]} to {last[order]} blocks; the fragmentation index for order {order} from {first.fragmentation(zone, order):.2f} "
             f"to {samples[-1].fragmentation(zone, order):.2f}.")
         self._words.value = f'<p class="vml-chart-words">{self.text_alternative} Numbers at the line ends are orders.</p>'
 

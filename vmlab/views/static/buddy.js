@@ -74,7 +74,7 @@ function render({ model, el }) {
 
   // -- the picture -------------------------------------------------------------------------------------------------
 
-  const zones = h("div", { class: "vml-row vml-spread" });
+  const zones = h("div", { class: "vml-row vml-spread vml-zones" });
   const lists = h("div", { class: "vml-lists", role: "grid", "aria-label": "Free lists by order, head first" });
   const treeTitle = h("h4", {}, "This operation");
   const tree = svg("svg", { class: "vml-tree", role: "img" });
