@@ -1,8 +1,11 @@
 // What all views share. Python puts `const PALETTE = {…}` in front of this file and the view's own file behind it.
 
 // An element with attributes and children: h("button", {class: "x", onclick: f}, "text").
+// JupyterLab's shortcuts (ArrowRight, d d) must not act on what has the focus; it looks for this attribute on the element itself.
+const FOCUSABLE = ["button", "input", "select", "summary", "textarea"];
 function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
+  if (FOCUSABLE.includes(tag) || "tabindex" in attributes) element.setAttribute("data-lm-suppress-shortcuts", "true");
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
