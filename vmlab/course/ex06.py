@@ -106,17 +106,17 @@ WATERMARKS = calculation(
 
 FREE_LINES = {
     "A": "    page_idx &= -1 << order",
-    "B": "put the block at page_idx at the head of the order's list",
+    "B": "add page_idx at the head",
     "C": "while order < MAX_ORDER - 1:",
-    "D": "    take the buddy, at page_idx + (1 << order), off the order's list",
-    "E": "    if the bit of pair page_idx >> (1 + order), now toggled, was 0 before: leave the loop",
-    "F": "page_idx = pfn - zone.start_pfn",
-    "G": "put the block at page_idx at the tail of the order's list",
-    "H": "    take the buddy, at page_idx ^ (1 << order), off the order's list",
+    "D": "    unlink page_idx + (1 << order)",
+    "E": "    if not toggle(bit): break",
+    "F": "page_idx = pfn - start_pfn",
+    "G": "add page_idx at the tail",
+    "H": "    unlink page_idx ^ (1 << order)",
     "I": "while order < MAX_ORDER:",
     "J": "    order += 1",
-    "K": "zone.free_pages += 1 << order",
-    "L": "    if both of the pair are free: toggle its bit",
+    "K": "free_pages += 1 << order",
+    "L": "    if buddy is free: toggle(bit)",
 }
 
 
@@ -139,7 +139,7 @@ ORDER = parsons(
               Mistake("blind", BLIND, detect=_before("H", "E")),
               Mistake("mask-early", "page_idx is rounded down to the start of the *larger* block: the order must have grown before.",
                       detect=_before("A", "J")),
-              Mistake("unlink-late", "Once the order has grown, \"the order's list\" is another one: take the buddy off first.",
+              Mistake("unlink-late", "Once the order has grown, its list is another one, and so is the buddy: unlink the buddy first.",
                       detect=_before("J", "H")),
               Mistake("account-late", "Count the pages before the loop: in the loop `order` grows, and 1 << order with it.",
                       detect=_before("C", "K")),
@@ -155,9 +155,7 @@ def _trace_text(q: dict[str, Any]) -> str:
                       for i, op in enumerate(q["ops"], 1))
     lists = "; ".join(f"order {o}: {', '.join(map(str, blocks))}" for o, blocks in q["lists"].items())
     return (f"A zone of {q['size']} pages begins at frame {q['start']}. Its free lists, heads first: {lists}; everything else is in use. "
-            f"Now: {steps}. Give 'frames', the frame each allocation returns; 'splits', every block that is cut in two, as [first frame, "
-            "order] with the order before the cut; 'merges', every block that comes about from two buddies, as [first frame, order] with "
-            "the new order; and 'lists', the free lists at the end (heads first), as {order: [frames]}.")
+            f"Now: {steps}.")
 
 
 def _trace(part: str, **knobs: Any) -> Callable[[Any, Any], bool]:
@@ -310,10 +308,7 @@ FREEING = code(
 
 
 def _policy_text(q: dict[str, Any]) -> str:
-    return (f"Run the workload with seed {q['seed']} under three policies: the newest free block of a list first (the kernel's), the "
-            "oldest first, and the one with the lowest address first. Give for each the share of zone Normal's free pages that is unusable "
-            "for order-4 requests (measure(policy, seed).unusable, three decimals or more), and under 'best' the name of the policy that "
-            "leaves the least unusable: 'newest', 'oldest' or 'lowest'.")
+    return f"Your workload is the one with seed {q['seed']}."
 
 
 def _swapped(q: Any, got: Any) -> bool:
@@ -328,7 +323,7 @@ def _usable(q: Any, got: Any) -> bool:
 
 
 POLICY = analyse(
-    "policy", "Three policies measured", 4, answer="policy", inputs=lambda r: {"seed": r.randrange(1, 1_000_000)}, oracle=ask.policy_oracle,
+    "policy", "Three policies measured", 4, answer="policy", inputs=lambda r: {"seed": r.randrange(101, 125)}, oracle=ask.policy_oracle,
     text=_policy_text, tolerance=0.002,
     parts={"newest": (1, "unusable share, newest first"), "oldest": (1, "unusable share, oldest first"),
            "lowest": (1, "unusable share, lowest address first"), "best": (1, "the policy that keeps most memory usable")},
@@ -338,7 +333,7 @@ POLICY = analyse(
               Mistake("usable", "That is the usable share; the unusable one is asked for.", detect=_usable),
               Mistake("other-seed", "That is the figure of another workload: measure with your own seed.",
                       detect=lambda q, got: any(plain.same(ask.policy_oracle({"seed": s})[k], got[k], tolerance=0.0005)
-                                                for s in (1, 7) if s != q["seed"] for k in ("newest", "oldest", "lowest"))),
+                                                for s in (1, 6) for k in ("newest", "oldest", "lowest"))),
               Mistake("most", "The best policy leaves the *smallest* share unusable.", criterion="best",
                       gives=lambda q: max(("newest", "oldest", "lowest"), key=lambda k: ask.policy_oracle(q)[k]))])
 

@@ -208,6 +208,9 @@ class Figures(NamedTuple):
     served: int  # requests of `order` that succeed now, one after another, until one fails
     offered: int  # blocks the policy was shown: what comparing them all costs
 
+    def __repr__(self) -> str:
+        return f"unusable {self.unusable:.4f}, free_pages {self.free_pages:,}, served {self.served}, offered {self.offered:,}"
+
 
 def policy_workload(seed: int) -> list[Step]:
     """Small requests: memory fills up, half the load goes away at random, and then blocks come and go for a long time."""
