@@ -67,7 +67,12 @@ function zoneCard(zone, send) {
   const level = (pages) => send({ levels: { [zone.index]: pages } });
   const slider = h("input", { type: "range", class: "vml-slider", min: 0, step: 1, "aria-label": `Free pages of ${zone.label}`,
     oninput: () => { box.value = now.stops[Number(slider.value)]; draw({ ...now, free: Number(box.value) }); level(Number(box.value)); } });
-  const box = h("input", { type: "number", min: 0, step: 1, "aria-label": `Free pages of ${zone.label}, exactly`, onchange: () => level(Math.round(Number(box.value)) || 0) });
+  const box = h("input", { type: "number", min: 0, step: 1, "aria-label": `Free pages of ${zone.label}, exactly`, oninput: () => (typing = true), onchange: () => enter(), onkeydown: (event) => event.key === "Enter" && enter() });
+  let typing = false;
+  const enter = () => {
+    typing = false;
+    level(Math.round(Number(box.value)) || 0);
+  };
   const size = h("span", { class: "vml-soft" });
   const wait = h("p", { class: "vml-note" });
   let now = zone;
@@ -90,7 +95,7 @@ function zoneCard(zone, send) {
     if (document.activeElement !== slider || now.stops[Number(slider.value)] !== z.free)
       slider.value = Math.max(z.stops.findLastIndex((stop) => stop <= z.free), 0);
     box.max = z.most;
-    if (document.activeElement !== box || Number(box.value) !== z.free) box.value = z.free;
+    if (!typing) box.value = z.free;
     size.textContent = pagesText(z.size);
     wait.textContent = `${thin(z.size)} pages${z.real !== z.size ? `, ${thin(z.real)} without holes` : ""} · wait table: ${thin(z.wait)} queue${z.wait === 1 ? "" : "s"}, shift ${z.shift}`;
     draw(z);
