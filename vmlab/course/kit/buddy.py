@@ -12,7 +12,7 @@ from typing import Any
 
 from vmlab.course.kit import MAX_ORDER
 
-PATIENCE = 4000  # primitives in one operation; the longest honest one needs about 40
+PATIENCE = 1000  # primitives in one operation; the longest honest one needs about 40
 
 
 class BuddyBug(RuntimeError):
