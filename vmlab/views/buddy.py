@@ -39,7 +39,7 @@ class BuddyPicture(View):
     ``zone_table``, ``order`` the order whose list and pair bits are looked at.
     """
 
-    _esm = esm("buddy_replay", "buddy_tree", "buddy")
+    _esm = esm("buddy_replay", "buddy_tree", "buddy_strip", "buddy")
     _css = css("buddy")
 
     window = traitlets.Dict(help="State before the first of some events around the position, and these events.").tag(sync=True)

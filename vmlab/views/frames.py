@@ -26,7 +26,7 @@ class Frames(View):
     panel describes. On a tape, ``position`` is the event after which the machine is shown (-1: the start).
     """
 
-    _esm = esm("frames")
+    _esm = esm("frames_colours", "frames")
     _css = css("frames")
 
     cells = traitlets.Bytes(help="A byte a frame; see framebytes.").tag(sync=True)

@@ -283,74 +283,9 @@ function render({ model, el }) {
     const last = Math.min(first + size, zone.end) - 1;
     stripFrames = [first, last];
     const { block } = player.state;
-    const { moving } = player.state;
-    const width = strip.clientWidth;
-    if (!width) return;
-    const high = 56;
-    const c = fitCanvas(strip, width, high);
-    const w = width / (last - first + 1);
-    c.fillStyle = PALETTE.ground;
-    c.fillRect(0, 0, width, high);
-    c.textAlign = "center";
-    c.textBaseline = "middle";
-    const paint = (pfn, frames, state, text) => {
-      const colour = PALETTE.state[state];
-      c.fillStyle = colour;
-      c.fillRect((pfn - first) * w, 8, frames * w, high - 26);
-      c.strokeStyle = "#0b0d10";
-      c.lineWidth = w < 2.5 && frames === 1 ? 0.4 : 1.5;
-      c.strokeRect((pfn - first) * w, 8, frames * w, high - 26);
-      c.fillStyle = inkOn(colour);
-      c.font = "600 12px system-ui, sans-serif";
-      for (const words of text) {
-        if (c.measureText(words).width + 4 > frames * w) continue;
-        c.fillText(words, (pfn - first + frames / 2) * w, 8 + (high - 26) / 2);
-        break;
-      }
-    };
-    let pfn = first;
-    // A block may begin before what is shown.
-    for (let back = 1; back < 512 && first - back >= zone.start; back++) {
-      const kind = block[first - back];
-      if (kind & 0xc0) {
-        if (1 << (kind & 15) > back) {
-          const n = Math.min((1 << (kind & 15)) - back, last - first + 1);
-          paint(first, n, kind & 0x80 ? "free" : "allocated", [`${kind & 0x80 ? "free" : "allocated"} ${kind & 15}`]);
-          pfn = first + n;
-        }
-        break;
-      }
-    }
-    while (pfn <= last) {
-      const kind = block[pfn];
-      const level = kind & 15;
-      const frames = kind & 0xc0 ? Math.min(1 << level, last - pfn + 1) : 1;
-      if (moving && pfn === moving.pfn) {
-        const n = Math.min(1 << moving.order, last - pfn + 1);
-        paint(pfn, n, "moving", [`moving, order ${moving.order}`, `M${moving.order}`, "M"]);
-        pfn += n;
-        continue;
-      }
-      if (kind & 0x80) paint(pfn, frames, "free", [`free, order ${level}`, `F${level}`, "F"]);
-      else if (kind & 0x40) paint(pfn, frames, "allocated", [`allocated, order ${level}`, `A${level}`, "A"]);
-      else paint(pfn, 1, kind & 0x20 ? "reserved" : "hole", [kind & 0x20 ? "R" : ""]);
-      pfn += frames;
-    }
-    c.strokeStyle = "#fff";
-    c.lineWidth = 2;
-    const around = (a, n) => c.strokeRect((a - first) * w + 1, 3, Math.max(n * w - 2, 2), high - 16);
-    if (looked !== null && block[looked] & 0xc0) around(looked, 1 << (block[looked] & 15));
-    else if (operation && operation.zone === zone.index) for (const node of operation.nodes) if (node.at <= here) around(node.pfn, 1 << node.order);
-    c.fillStyle = "#fff";
-    c.font = "11px ui-monospace, monospace";
-    c.textAlign = "left";
-    c.fillText(first, 4, high - 7);
-    c.textAlign = "right";
-    c.fillText(last, width - 4, high - 7);
-    if ((last - first + 1) % 2 === 0) {
-      c.textAlign = "center";
-      c.fillText((first + last + 1) / 2, width / 2, high - 7);
-    }
+    const chosen = looked !== null && block[looked] & 0xc0 ? [[looked, 1 << (block[looked] & 15)]] : [];
+    const steps = operation && operation.zone === zone.index ? operation.nodes.filter((n) => n.at <= here).map((n) => [n.pfn, 1 << n.order]) : [];
+    paintStrip(strip, player.state, zone, first, last, looked === null ? steps : chosen);
     stripTitle.textContent = `Frames ${first} to ${last}`;
     const counts = { free: 0, allocated: 0 };
     for (let f = first; f <= last; f++) if (block[f] & 0x80) counts.free++;
@@ -358,15 +293,6 @@ function render({ model, el }) {
     strip.setAttribute("aria-label", `Frames ${first} to ${last}: ${counts.free} free and ${counts.allocated} allocated blocks begin here. Left and right arrow keys look at the blocks.`);
   }
 
-  function blockAt(pfn) {
-    const zone = zoneNow();
-    const { block } = player.state;
-    for (let back = 0; back < 512 && pfn - back >= zone.start; back++) {
-      const kind = block[pfn - back];
-      if (kind & 0xc0) return 1 << (kind & 15) > back ? pfn - back : null;
-    }
-    return null;
-  }
   function lookAt(pfn) {
     if (pfn === null) return;
     const kind = player.state.block[pfn];
@@ -377,7 +303,7 @@ function render({ model, el }) {
   }
   strip.addEventListener("click", (event) => {
     const [first, last] = stripFrames;
-    lookAt(blockAt(Math.floor(first + (event.offsetX / strip.clientWidth) * (last - first + 1))));
+    lookAt(blockOver(player.state.block, zoneNow(), Math.floor(first + (event.offsetX / strip.clientWidth) * (last - first + 1))));
   });
   strip.addEventListener("keydown", (event) => {
     if (!["ArrowLeft", "ArrowRight"].includes(event.key)) return;

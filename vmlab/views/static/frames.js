@@ -1,19 +1,14 @@
 // The physical memory map. Frames lie in rows of a power of two, so that buddies stand beside or below each other.
 
-const STATE_NAMES = ["hole", "reserved", "allocated", "free", "moving"];
-const HEAD = 0x80;
 const CLOSE = 72; // CSS pixels of one frame at the closest
-const TALLEST = 460; // CSS pixels of the map
-const OWNER_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+const [LOWEST, TALLEST] = [240, 460]; // CSS pixels of the map
 const MODES = [["state", "state"], ["order", "order"], ["zone", "zone"], ["owner", "owner"]];
-const PANEL = [["pfn", "frame"], ["physical", "physical"], ["virtual", "kernel virtual"], ["zone", "zone"], ["count", "count"],
+const PANEL = [["pfn", "frame"], ["physical", "physical"], ["virtual", "virtual"], ["zone", "zone"], ["count", "count"],
   ["state", "state"], ["block", "block"], ["owner", "owner"], ["flags", "flags"]];
 
-const stateAt = (cell) => STATE_NAMES[(cell >> 4) & 7];
-
 function render({ model, el }) {
-  let cells = bytesOf(model.get("cells"));
-  let owners = bytesOf(model.get("owner_cells"));
+  const now = { cells: bytesOf(model.get("cells")), owners: bytesOf(model.get("owner_cells")) };
+  const { colourOf, letterOf, paintImage, fillLegend } = frameColours(model, now);
   let cols = 1;
   let rows = 1;
   let scale = 1; // CSS pixels per frame
@@ -63,7 +58,7 @@ function render({ model, el }) {
 
   // -- geometry ----------------------------------------------------------------------------------------------------
 
-  const frames = () => cells.length;
+  const frames = () => now.cells.length;
   const cursor = () => model.get("cursor");
   const pfnAt = (x, y) => {
     const [column, row] = [Math.floor(left + x / scale), Math.floor(top + y / scale)];
@@ -78,7 +73,7 @@ function render({ model, el }) {
     rows = Math.ceil(frames() / cols);
     const whole = scale === fitted;
     fitted = Math.min(width / cols, TALLEST / rows);
-    height = Math.max(Math.ceil(rows * fitted), 48);
+    height = Math.max(Math.ceil(rows * fitted), LOWEST);
     if (whole || scale < fitted) scale = fitted;
     hold();
   }
@@ -125,78 +120,6 @@ function render({ model, el }) {
     draw();
   }
 
-  // -- colours -----------------------------------------------------------------------------------------------------
-
-  const zoneAt = (pfn) => model.get("zones").find((zone) => pfn >= zone.start && pfn < zone.end);
-
-  // Heads of blocks are a little darker, so that blocks can be told apart from far.
-  const cellColour = (cell) => (cell & HEAD && cell & 15 ? mix(plainColour(cell), PALETTE.ground, 0.4) : plainColour(cell));
-  function plainColour(cell) {
-    const state = stateAt(cell);
-    if (model.get("mode") === "order" && state === "free") return PALETTE.order[cell & 15];
-    if (model.get("mode") === "order" && state !== "moving") return state === "allocated" ? "#8a919c" : state === "reserved" ? "#4d5560" : PALETTE.state.hole;
-    return PALETTE.state[state];
-  }
-  const zoneColour = (zone, cell) => {
-    const state = stateAt(cell);
-    return state === "hole" || !zone ? PALETTE.state.hole : state === "free" ? PALETTE.zone[zone.kind] : mix(PALETTE.zone[zone.kind], PALETTE.ground, 0.52);
-  };
-  const FREE_BEHIND_OWNERS = mix(PALETTE.state.free, PALETTE.ground, 0.72);
-  function ownerColour(cell, owner) {
-    const state = stateAt(cell);
-    if (state === "free") return FREE_BEHIND_OWNERS;
-    if (state === "hole") return PALETTE.state.hole;
-    if (state === "moving") return PALETTE.state.moving;
-    return owner ? PALETTE.owner[(owner - 1) % PALETTE.owner.length] : state === "allocated" ? "#8a919c" : "#4d5560";
-  }
-  const colourOf = (pfn) => {
-    const mode = model.get("mode");
-    if (mode === "zone") return zoneColour(zoneAt(pfn), cells[pfn]);
-    return mode === "owner" ? ownerColour(cells[pfn], owners[pfn] ?? 0) : plainColour(cells[pfn]);
-  };
-  const letterOf = (pfn) => {
-    const [cell, mode] = [cells[pfn], model.get("mode")];
-    const state = stateAt(cell);
-    if (state === "hole") return "";
-    if (mode === "order" && state !== "reserved") return String(cell & 15);
-    if (mode === "zone") return zoneAt(pfn)?.kind[0] ?? "";
-    if (mode === "owner" && state !== "free") return owners[pfn] ? OWNER_LETTERS[(owners[pfn] - 1) % OWNER_LETTERS.length] : PALETTE.letter[state];
-    return PALETTE.letter[state];
-  };
-
-  const word = (colour) => {
-    const [r, g, b] = rgb(colour);
-    return (0xff000000 | (b << 16) | (g << 8) | r) >>> 0; // little-endian RGBA
-  };
-
-  // One pixel a frame, in memory; the map on screen is a stretched copy.
-  function paintImage() {
-    image.width = cols;
-    image.height = rows;
-    const context = image.getContext("2d");
-    const data = context.createImageData(cols, rows);
-    const pixels = new Uint32Array(data.data.buffer);
-    const table = new Uint32Array(256);
-    const fill = (colours, start, end) => {
-      for (let cell = 0; cell < 256; cell++) if (((cell >> 4) & 7) < 5 && (cell & 15) < 10) table[cell] = word(colours(cell));
-      for (let pfn = start; pfn < end; pfn++) pixels[pfn] = table[cells[pfn]];
-    };
-    const mode = model.get("mode");
-    if (mode === "zone") {
-      fill((cell) => zoneColour(null, cell), 0, frames());
-      for (const zone of model.get("zones")) fill((cell) => zoneColour(zone, cell), zone.start, Math.min(zone.end, frames()));
-    } else if (mode === "owner" && owners.length === frames()) {
-      const byOwner = new Map();
-      for (let pfn = 0; pfn < pixels.length && pfn < frames(); pfn++) {
-        const key = ((cells[pfn] & 0x70) << 8) | owners[pfn];
-        let colour = byOwner.get(key);
-        if (colour === undefined) byOwner.set(key, (colour = word(ownerColour(cells[pfn], owners[pfn]))));
-        pixels[pfn] = colour;
-      }
-    } else fill(scale < 5 ? cellColour : plainColour, 0, frames());
-    context.putImageData(data, 0, 0);
-  }
-
   // -- drawing -----------------------------------------------------------------------------------------------------
 
   function draw() {
@@ -234,12 +157,16 @@ function render({ model, el }) {
         const pfn = row * cols + column;
         if (pfn >= frames()) break;
         const [x, y] = [(column - left) * scale, (row - top) * scale];
-        const state = stateAt(cells[pfn]);
+        const state = stateAt(now.cells[pfn]);
+        if (now.cells[pfn] & HEAD) {
+          context.fillStyle = colourOf(pfn);
+          context.fillRect(x, y, scale, scale);
+        }
         context.strokeStyle = "rgba(10,12,16,0.55)";
         context.lineWidth = 1;
         context.strokeRect(x + 0.5, y + 0.5, scale, scale);
         if (state === "hole") hatch(context, x, y);
-        if (cells[pfn] & HEAD) {
+        if (now.cells[pfn] & HEAD) {
           context.fillStyle = "#000";
           context.fillRect(x, y, Math.max(2, scale / 16), scale);
         }
@@ -253,7 +180,7 @@ function render({ model, el }) {
           context.fillText(letterOf(pfn), x + scale / 2, y + scale * 0.36);
           context.font = "11px ui-monospace, monospace";
           context.fillText(pfn, x + scale / 2, y + scale * 0.68);
-          if (scale >= 60 && state !== "hole" && state !== "reserved") context.fillText(`order ${cells[pfn] & 15}`, x + scale / 2, y + scale * 0.86);
+          if (scale >= 60 && state !== "hole" && state !== "reserved") context.fillText(`order ${now.cells[pfn] & 15}`, x + scale / 2, y + scale * 0.86);
         }
       }
     }
@@ -336,18 +263,18 @@ function render({ model, el }) {
 
   // The block a frame is in, from the cells alone: back to the nearest head that reaches it.
   function blockOf(pfn) {
-    const state = stateAt(cells[pfn]);
+    const state = stateAt(now.cells[pfn]);
     if (state !== "free" && state !== "allocated") return [pfn, pfn];
     let head = pfn;
-    while (head > 0 && pfn - head < 512 && !(cells[head] & HEAD)) head--;
-    return [head, Math.min(head + (1 << (cells[head] & 15)), frames()) - 1];
+    while (head > 0 && pfn - head < 512 && !(now.cells[head] & HEAD)) head--;
+    return [head, Math.min(head + (1 << (now.cells[head] & 15)), frames()) - 1];
   }
 
   function repaint() {
     layout();
-    paintImage();
+    paintImage(image, cols, rows);
     draw();
-    fillLegend();
+    fillLegend(legend);
   }
 
   // Draw once for all the changes that arrive together, and let outlines of what changed fade or, without motion, stand a while.
@@ -362,11 +289,11 @@ function render({ model, el }) {
 
   function noteChanges(before) {
     changed = [];
-    if (before.length !== cells.length) return;
+    if (before.length !== now.cells.length) return;
     let count = 0;
     let first = -1;
-    for (let pfn = 0; pfn <= cells.length; pfn++) {
-      const differs = pfn < cells.length && before[pfn] !== cells[pfn];
+    for (let pfn = 0; pfn <= now.cells.length; pfn++) {
+      const differs = pfn < now.cells.length && before[pfn] !== now.cells[pfn];
       if (differs) {
         count++;
         if (first < 0) first = pfn;
@@ -395,30 +322,6 @@ function render({ model, el }) {
   }
 
   // -- legend and panel --------------------------------------------------------------------------------------------
-
-  function fillLegend() {
-    const mode = model.get("mode");
-    const hole = legendEntry(PALETTE.state.hole, "", "no RAM", true);
-    if (mode === "state") legend.replaceChildren(...["free", "allocated", "reserved"].map((s) => legendEntry(PALETTE.state[s], PALETTE.letter[s], s)), hole);
-    if (mode === "order") {
-      legend.replaceChildren("free, order", ...PALETTE.order.map((colour, order) => legendEntry(colour, order, "")),
-        legendEntry("#8a919c", "0–9", "allocated"), legendEntry("#4d5560", "R", "reserved"), hole);
-    }
-    if (mode === "zone") {
-      legend.replaceChildren(...model.get("zones").map((z) => legendEntry(PALETTE.zone[z.kind], z.kind[0], `${z.name}: frames ${z.start} to ${z.end - 1}`)),
-        h("li", {}, "(darker: not free)"), hole);
-    }
-    if (mode === "owner") {
-      const named = model.get("owners").map((owner, i) => ({ ...owner, i })).filter((owner) => owner.i && owner.frames && owner.name !== "BIOS hole");
-      named.sort((a, b) => b.frames - a.frames);
-      const [none] = model.get("owners");
-      legend.replaceChildren(
-        ...named.slice(0, 24).map((o) => legendEntry(ownerColour(0x20, o.i), OWNER_LETTERS[(o.i - 1) % OWNER_LETTERS.length], `${o.name} (${thin(o.frames)})`)),
-        named.length > 24 ? h("li", {}, `and ${named.length - 24} more`) : null ?? "",
-        ...(none?.frames ? [legendEntry("#8a919c", "A", `${none.name} (${thin(none.frames)})`)] : []),
-        legendEntry(FREE_BEHIND_OWNERS, "F", "free"), legendEntry("#4d5560", "R", "reserved, no label"), hole);
-    }
-  }
 
   function fillPanel() {
     const detail = model.get("detail");
@@ -532,13 +435,13 @@ function render({ model, el }) {
     line.update({ position: model.get("position"), length: model.get("length"), sentence: model.get("sentence"), call: model.get("call") });
   };
   model.on("change:cells", () => {
-    const before = cells;
-    cells = bytesOf(model.get("cells"));
+    const before = now.cells;
+    now.cells = bytesOf(model.get("cells"));
     noteChanges(before);
     schedule();
   });
   model.on("change:owner_cells", () => {
-    owners = bytesOf(model.get("owner_cells"));
+    now.owners = bytesOf(model.get("owner_cells"));
     schedule();
   });
   for (const name of ["zones", "owners", "mode", "serial"]) model.on(`change:${name}`, schedule);
