@@ -140,6 +140,22 @@ def test_each_cell_can_be_run_again(monkeypatch):
     assert truths(twice) == truths(once)
 
 
+def test_an_answer_is_still_true_when_it_is_run_again_later(monkeypatch):
+    """Run all, then commit a prediction and run its answer again: no later cell may have changed what it is computed from."""
+    lesson = Lesson(monkeypatch).run_all()
+    before = truths(lesson)
+    for cell_id in reversed([cell_id for cell_id in CODE if ".reveal(" in CODE[cell_id].source]):
+        lesson.run(cell_id)
+    assert truths(lesson) == before
+    others = [cell_id for cell_id in CODE if ".reveal(" not in CODE[cell_id].source and "predict(" not in CODE[cell_id].source]
+    for cell_id in reversed(others):  # and a reader who goes back to an experiment finds it as it was
+        lesson.run(cell_id)
+    for cell_id in CODE:
+        if ".reveal(" in CODE[cell_id].source:
+            lesson.run(cell_id)
+    assert truths(lesson) == before
+
+
 def test_questions_and_answers_are_folded_and_give_nothing_away():
     folded = {cell_id for cell_id, cell in CODE.items() if cell.metadata.get("jupyter", {}).get("source_hidden")}
     for cell_id, cell in CODE.items():
