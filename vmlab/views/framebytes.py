@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..mm.mmzone import MAX_ORDER
 from ..mm.page import BLOCK_FREE, BLOCK_HOLE, BLOCK_RESERVED, BLOCK_USED
@@ -14,7 +15,7 @@ from ..mm.page import BLOCK_FREE, BLOCK_HOLE, BLOCK_RESERVED, BLOCK_USED
 if TYPE_CHECKING:
     from ..machine import Machine
 
-__all__ = ["HEAD", "STATES", "cells", "count_states", "owner_cells", "state_of"]
+__all__ = ["HEAD", "STATES", "Tally", "cells", "owner_cells", "state_of", "tally"]
 
 STATES = ("hole", "reserved", "allocated", "free", "moving")
 HOLE, RESERVED, ALLOCATED, FREE, MOVING = (i << 4 for i in range(5))
@@ -103,19 +104,55 @@ def state_of(cell: int) -> str:
     return STATES[cell >> 4 & 7]
 
 
-def count_states(frame_cells: bytes, start: int = 0, end: int | None = None, numpy: bool = _NUMPY) -> dict[str, int]:
-    """Frames in each state among the cells *start* to *end* - 1."""
-    part = memoryview(frame_cells)[start:end]
-    counts = [0] * len(STATES)
-    if numpy:
-        import numpy as np
+class Tally(NamedTuple):
+    """How many frames there are of each kind."""
 
-        histogram = np.bincount(np.frombuffer(part, np.uint8), minlength=256).tolist()
-    else:
-        histogram = [0] * 256
-        for cell in part:
-            histogram[cell] += 1
-    for cell, n in enumerate(histogram):
-        if n:
-            counts[cell >> 4 & 7] += n
-    return dict(zip(STATES, counts, strict=True))
+    total: dict[str, int]  # by state
+    zones: list[dict[str, int]]  # by state, for each of machine.zones
+    owners: list[int]  # by index into machine.owners; index 0: allocated frames without a label
+
+
+def tally(machine: Machine, numpy: bool = _NUMPY) -> Tally:
+    """Count frames by state, zone and owner."""
+    spans = [(zone.start_pfn, zone.end_pfn) for zone in machine.zones]
+    return _tally_numpy(machine, spans) if numpy else _tally(machine, spans)
+
+
+def _tally(machine: Machine, spans: list[tuple[int, int]]) -> Tally:
+    frame_cells, owned = cells(machine, False), owner_cells(machine, False)
+
+    def states(part: bytes) -> dict[str, int]:
+        counts = dict.fromkeys(STATES, 0)
+        for cell, n in Counter(part).items():
+            counts[state_of(cell)] += n
+        return counts
+
+    by_owner = Counter(owned)
+    unnamed = sum(1 for cell, owner in zip(frame_cells, owned, strict=True) if not owner and cell & 0x70 == ALLOCATED)
+    return Tally(states(frame_cells), [states(frame_cells[start:end]) for start, end in spans],
+                 [unnamed] + [by_owner[i] for i in range(1, len(machine.owners))])
+
+
+def _tally_numpy(machine: Machine, spans: list[tuple[int, int]]) -> Tally:
+    """The same from the heads of blocks alone, of which there are fewer than frames."""
+    import numpy as np
+
+    mem = machine.mem
+    kind = np.frombuffer(mem.block, np.uint8)
+    heads = np.flatnonzero(kind)
+    at_heads = kind[heads]
+    until_next = np.diff(heads, append=mem.frames)
+    frames = np.minimum(until_next, np.asarray(_SIZE)[at_heads])
+    state = np.frombuffer(_CODE, np.uint8)[at_heads] >> 4 & 7
+
+    def states(start: int, end: int) -> dict[str, int]:
+        i, j = np.searchsorted(heads, (start, end))
+        counts = np.bincount(state[i:j], frames[i:j], len(STATES)).astype(int)
+        counts[MOVING >> 4] += end - start - counts.sum()
+        return dict(zip(STATES, counts.tolist(), strict=True))
+
+    owner = np.frombuffer(mem.owner, np.uint8)[heads]
+    taken = state != FREE >> 4
+    owners = np.bincount(owner[taken], frames[taken], len(machine.owners)).astype(int)
+    owners[0] = frames[(state == ALLOCATED >> 4) & (owner == 0)].sum()
+    return Tally(states(0, mem.frames), [states(start, end) for start, end in spans], owners.tolist())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import traitlets
@@ -11,7 +10,7 @@ from ..hw.layout import PAGE_SIZE
 from ..machine import Machine
 from ..trace.recording import Tape
 from .base import View, css, esm, number, zone_rows
-from .framebytes import STATES, cells, count_states, owner_cells
+from .framebytes import STATES, Tally, cells, owner_cells, tally
 from .timeline import Timeline
 
 __all__ = ["Frames", "frames"]
@@ -68,22 +67,23 @@ class Frames(View):
         """Read the machine again and redraw. Happens by itself after each notebook cell."""
         machine = self.machine
         frame_cells = cells(machine)
-        owned = owner_cells(machine)
-        owners = _owner_rows(machine, frame_cells, owned)
+        counted = tally(machine)
+        names = ["allocated, no label", *machine.owners[1:]]
+        owners = [{"name": name, "frames": n} for name, n in zip(names, counted.owners, strict=True)]
         zones = zone_rows(machine)
         changed = frame_cells != self.cells
         with self.hold_sync():
             self.zones = zones
             self.owners = owners
             if self.mode == "owner":
-                self.owner_cells = owned
+                self.owner_cells = owner_cells(machine)
             self.cells = frame_cells
             if self.timeline.tape is not None:
                 self.length = len(self.timeline)
                 self.sentence = self.timeline.sentence(self.position)
                 self.call = self.timeline.call(self.position)
-            self.text_alternative = _words(machine, frame_cells, owners)
-            self.table = _table(machine, frame_cells)
+            self.text_alternative = _words(machine, counted)
+            self.table = _table(machine, counted)
             self._describe(machine)
             if changed or not self.serial:
                 self.serial += 1
@@ -133,25 +133,6 @@ def page_detail(machine: Machine, pfn: int) -> dict[str, Any]:
     }
 
 
-def _owner_rows(machine: Machine, frame_cells: bytes, owned: bytes) -> list[dict[str, Any]]:
-    """Names of the owners by index, with the frames each has; index 0 are allocated frames with no label."""
-    counts = Counter(owned)
-    unnamed = count_states(frame_cells)["allocated"] - _allocated_and_named(frame_cells, owned)
-    rows = [{"name": "allocated, no label", "frames": unnamed}]
-    return rows + [{"name": name, "frames": counts.get(i, 0)} for i, name in enumerate(machine.owners) if i]
-
-
-def _allocated_and_named(frame_cells: bytes, owned: bytes) -> int:
-    from .framebytes import ALLOCATED
-
-    try:
-        import numpy as np
-    except ImportError:
-        return sum(1 for cell, owner in zip(frame_cells, owned, strict=True) if owner and cell & 0x70 == ALLOCATED)
-    cell = np.frombuffer(frame_cells, np.uint8)
-    return int(np.count_nonzero((np.frombuffer(owned, np.uint8) != 0) & (cell & 0x70 == ALLOCATED)))
-
-
 def _mib(pages: int) -> str:
     size = pages * PAGE_SIZE / (1 << 20)
     return f"{size:,.1f} MiB" if size < 100 else f"{size:,.0f} MiB"
@@ -170,13 +151,12 @@ def _largest_free(machine: Machine) -> tuple[int, int, str] | None:
     return best
 
 
-def _words(machine: Machine, frame_cells: bytes, owners: list[dict[str, Any]]) -> str:
-    total = count_states(frame_cells)
-    parts = [f"Physical memory map of {number(len(frame_cells))} frames ({_mib(len(frame_cells))})."]
+def _words(machine: Machine, counted: Tally) -> str:
+    total, frames = counted.total, machine.mem.frames
+    parts = [f"Physical memory map of {number(frames)} frames ({_mib(frames)})."]
     parts.append(", ".join(f"{number(total[s])} {s}" for s in ("free", "allocated", "reserved", "hole") if total[s] or s != "hole")
                  + (f", {total['moving']} moving" if total["moving"] else "") + ".")
-    for zone in zone_rows(machine):
-        inside = count_states(frame_cells, zone["start"], zone["end"])
+    for zone, inside in zip(zone_rows(machine), counted.zones, strict=True):
         parts.append(f"{zone['name']}: frames {zone['start']} to {zone['end'] - 1}, {number(inside['free'])} of them free.")
     largest = _largest_free(machine)
     if largest:
@@ -184,18 +164,17 @@ def _words(machine: Machine, frame_cells: bytes, owners: list[dict[str, Any]]) -
         parts.append(f"Largest free block: order {order} ({_mib(1 << order)}), for example at frame {pfn} in {name}.")
     else:
         parts.append("No block is free.")
-    biggest = sorted((o for o in owners if o["frames"] and o["name"] != "BIOS hole"), key=lambda o: -o["frames"])[:6]
-    if biggest:
-        parts.append("Most frames are held by: " + ", ".join(f"{o['name']} {number(o['frames'])}" for o in biggest) + ".")
+    held = [(n, name) for n, name in zip(counted.owners, ["nobody by name", *machine.owners[1:]], strict=True) if n and name != "BIOS hole"]
+    if held:
+        parts.append("Most frames are held by: " + ", ".join(f"{name} {number(n)}" for n, name in sorted(held, reverse=True)[:6]) + ".")
     return " ".join(parts)
 
 
-def _table(machine: Machine, frame_cells: bytes) -> dict[str, Any]:
+def _table(machine: Machine, counted: Tally) -> dict[str, Any]:
     shown = [s for s in STATES if s != "moving"]
-    rows: list[list[Any]] = []
-    for zone in zone_rows(machine):
-        inside = count_states(frame_cells, zone["start"], zone["end"])
-        rows.append([zone["name"], zone["start"], zone["end"] - 1, *(inside[s] for s in shown)])
-    total = count_states(frame_cells)
-    rows.append(["all", 0, len(frame_cells) - 1, *(total[s] for s in shown)])
+    rows: list[list[Any]] = [
+        [zone["name"], zone["start"], zone["end"] - 1, *(inside[s] for s in shown)]
+        for zone, inside in zip(zone_rows(machine), counted.zones, strict=True)
+    ]
+    rows.append(["all", 0, machine.mem.frames - 1, *(counted.total[s] for s in shown)])
     return {"caption": "Frames by zone and state", "head": ["zone", "first", "last", *shown], "rows": rows}

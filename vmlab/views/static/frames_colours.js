@@ -10,6 +10,7 @@ const stateAt = (cell) => STATE_NAMES[(cell >> 4) & 7];
 
 // `now` holds the bytes of the moment: cells and owners.
 function frameColours(model, now) {
+  let data = null;
 
   const zoneAt = (pfn) => model.get("zones").find((zone) => pfn >= zone.start && pfn < zone.end);
 
@@ -54,10 +55,12 @@ function frameColours(model, now) {
 
   // One pixel a frame, in memory; the map on screen is a stretched copy.
   function paintImage(image, cols, rows) {
-    image.width = cols;
-    image.height = rows;
     const context = image.getContext("2d");
-    const data = context.createImageData(cols, rows);
+    if (image.width !== cols || image.height !== rows) {
+      image.width = cols;
+      image.height = rows;
+      data = context.createImageData(cols, rows);
+    }
     const pixels = new Uint32Array(data.data.buffer);
     const table = new Uint32Array(256);
     const fill = (colours, start, end) => {
