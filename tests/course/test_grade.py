@@ -19,7 +19,10 @@ from tests.course.corpus import HONEST, SOURCE, honest
 from vmlab.course import bridge, exercise, generate, grade, sandbox
 from vmlab.course.result import Result
 
+# Not handed in again here (tests/course/test_attacks.py has them all): those that take seconds, and a few of each kind that are alike.
 SLOW = {"endless-deaf", "endless-cell", "fork-bomb", "flood-stdout", "closes-pipes", "deletes-files", "writes-gradebook", "flood-reply"}
+SLOW |= {"int-in-disguise", "input-transformer", "patches-json", "reads-requests", "right-only-once", "swallows", "sys-exit", "segfault"}
+SLOW |= {"nan", "huge-int", "deep", "circular", "big-answer", "fills-disk", "recursion", "pickle", "knows-public-cases", "json-no-notebook"}
 
 
 @pytest.fixture(scope="module")

@@ -126,7 +126,7 @@ EXERCISE = Exercise(
                     gives=lambda q: q["pfn"] + (1 << q["order"]),
                 )
             ],
-            seconds=2,
+            seconds=1,
         ),
         code(
             "splits",
@@ -136,7 +136,7 @@ EXERCISE = Exercise(
             criteria=[Criterion("answer", 2, "the blocks given back")],
             public=lambda r: [Case([0, 3, 0], "order 3 down to 0")],
             hidden=lambda r: [Case([1024 * r.randrange(9), r.randrange(4, 9), r.randrange(3)], "random blocks") for _ in range(4)],
-            seconds=2,
+            seconds=1,
         ),
         code(
             "shape",
@@ -146,7 +146,7 @@ EXERCISE = Exercise(
             criteria=[Criterion("sum", 1, "the sum")],
             public=lambda r: [Case([1, 2, 3], "1, 2, 3")],
             hidden=lambda r: [Case([r.randrange(99) for _ in range(5)], "random numbers")],
-            seconds=2,
+            seconds=1,
         ),
         analyse(
             "choice",

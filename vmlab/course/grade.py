@@ -25,7 +25,7 @@ from typing import Any, TextIO
 
 from vmlab.course import bridge, generate, judge, submission
 from vmlab.course.exercise import Exercise, exercise, exercises
-from vmlab.course.result import VERSION, Cell, CriterionResult, Result, TaskResult, exercise_version, submission_hash
+from vmlab.course.result import VERSION, Cell, CriterionResult, Result, TaskResult, exercise_version, fingerprint, submission_hash
 from vmlab.course.submission import Notebook
 
 STAGED, RELEASE = f"{bridge.PLACE}/staged", f"{bridge.PLACE}/release"
@@ -186,6 +186,7 @@ def unjudged(found: Exercise, work: Work, seed: str, why: str) -> Result:
 def judge_all(works: Sequence[Work], root: Path, seed: str, releases: dict[str, Notebook], jobs: int, fresh: bool,
               progress: Progress) -> int:
     """Judge every submission that has no valid stored result; returns how many were taken from the store."""
+    fingerprint()  # taken once, before the workers exist: they inherit it
     names: dict[str, list[str]] = {}
     for work in works:
         names.setdefault(work.assignment, []).append(work.student)

@@ -78,7 +78,8 @@ class Question(dict[str, Any]):
         rows = "".join(f'<tr><th scope="row" style="{report.CELL}">{html.escape(str(k))}</th>'
                        f'<td style="{report.CELL}"><code>{html.escape(plain.show(v, 400))}</code></td></tr>' for k, v in self.items())
         return (f"<p>{html.escape(self.words)}</p><table style=\"border-collapse:collapse\">"
-                f"<caption style=\"text-align:left;white-space:nowrap\">The numbers of {html.escape(self.who)}</caption><tbody>{rows}</tbody></table>")
+                f"<caption style=\"text-align:left;white-space:nowrap\">The numbers of {html.escape(self.who)}</caption>"
+                f"<tbody>{rows}</tbody></table>")
 
 
 def question(path: str) -> Any:

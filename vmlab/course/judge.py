@@ -107,7 +107,7 @@ def _failure(task: Task, reply: sandbox.Reply, session: Session, hidden: bool) -
     kind = reply.error.get("kind")
     if kind == "missing":
         wanted = reply.error.get("name") or ""
-        makers = {c.label for c in session.handed_in if wanted and wanted in c.source}
+        makers = {c.label for c in session.handed_in if wanted and wanted in c.source and not c.label.startswith("given cell")}
         broken = [f"cell {label}: {text}" for label, text in session.cell_errors.items() if label in makers]
         why = f" A cell of yours failed, which may be the reason: {'; '.join(broken[:3])}." if broken else ""
         return f"There is no {reply.error.get('name') or name} in the notebook yet.{why}"
@@ -287,7 +287,7 @@ def judge(exercise: Exercise, cells: Sequence[Cell], student: str, *, seed: str,
 def _recorded_student(session: Session, task: Task) -> str:
     probe = dataclasses.replace(task, ask=_STUDENT)
     reply = session.ask(probe, None)
-    return reply.value if reply.ok and isinstance(reply.value, str) else ""
+    return plain.clean_text(reply.value, 80) if reply.ok and isinstance(reply.value, str) else ""
 
 
 def _judge_task(exercise: Exercise, task: Task, sessions: Sequence[Session], student: str, seed: str, recorded: str,

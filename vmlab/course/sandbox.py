@@ -29,7 +29,7 @@ from vmlab.course import plain
 MEMORY = 768 << 20  # address space, bytes
 CPU = 30  # of the whole run, seconds
 FILE = 1 << 20  # one file, bytes
-TASKS = 16  # processes and threads
+TASKS = 8  # processes and threads
 FILES = 64  # open at once
 TOTAL_OUTPUT = 8 << 20  # all replies of one child, bytes
 
@@ -112,8 +112,9 @@ def _bwrap_command(bwrap: str, box: str, as_root: bool) -> tuple[list[str], str,
         python = exe
         cmd += ["--ro-bind", exe, exe]
         if prefix == "/usr/local":
-            stdlib = sysconfig.get_path("stdlib")
-            cmd += ["--ro-bind", stdlib, stdlib]
+            stdlib, libdir = sysconfig.get_path("stdlib"), str(sysconfig.get_config_var("LIBDIR"))
+            shared = os.path.join(libdir, str(sysconfig.get_config_var("INSTSONAME")))  # python itself, where it is a shared library
+            cmd += ["--ro-bind", stdlib, stdlib, "--ro-bind-try", shared, shared, "--setenv", "LD_LIBRARY_PATH", libdir]
     else:
         inside = "/python"
         cmd += ["--ro-bind", prefix, inside, "--setenv", "LD_LIBRARY_PATH", f"{inside}/lib"]
@@ -124,6 +125,7 @@ def _bwrap_command(bwrap: str, box: str, as_root: bool) -> tuple[list[str], str,
     for lib in ("lib", "lib64"):
         masks += [Path(inside) / lib / version / "site-packages", Path(inside) / lib / version / "dist-packages",
                   Path(inside) / lib / "python3" / "dist-packages"]
+    masks += [Path(inside) / "envs", Path(inside) / "pkgs"]  # other environments of a conda installation
     for mask in dict.fromkeys(masks):  # installed packages, vmlab among them, must not be visible
         real = Path(str(mask).replace(inside, prefix, 1)) if inside != prefix else mask
         if real.is_dir():
@@ -138,10 +140,14 @@ def _works(room: Room) -> str:
     """Try the room with a child that answers one question; "" when it works, else why not."""
     try:
         with Child(room, {}) as child:
-            child.load([["probe", "answer = 6 * 7"]], seconds=10)
+            hidden = [str(Path(__file__).resolve()), os.path.expanduser("~/.bashrc")] if room.kind == "bubblewrap" else []
+            probe = f"import os\nseen = [p for p in {hidden!r} if os.path.exists(p)]\nanswer = 0 if seen else 42"
+            child.load([["probe", probe]], seconds=10)
             reply = child.request({"op": "value", "name": "answer"}, seconds=10)
             if reply.ok and reply.value == 42 and not child.trouble:
                 return ""
+            if reply.ok and reply.value == 0:
+                return "files of this machine are visible inside it"
             return "; ".join(child.trouble) or (reply.ending.says if reply.ending else str(reply.error)) or child.startup_error()
     except OSError as error:
         return str(error)
@@ -190,7 +196,7 @@ class Child:
         self._process = subprocess.Popen(
             [*where.prefix, where.python, "-I", "-S", "-B", f"{where.box}/child.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self._stderr, close_fds=True, cwd=self._scratch, start_new_session=True,
-            env={"LANG": "C.UTF-8", "PATH": "", "HOME": self._scratch})
+            env={"LANG": "C.UTF-8", "PATH": "", "HOME": self._scratch} | {k: os.environ[k] for k in ("SYSTEMROOT",) if k in os.environ})
         for worker in (self._read, self._write):
             threading.Thread(target=worker, daemon=True).start()
         limits = {"CORE": 0, "NOFILE": FILES, "FSIZE": FILE, "AS": MEMORY, "CPU": CPU, "NPROC": TASKS if where.kind == "bubblewrap" else 1}
@@ -219,10 +225,11 @@ class Child:
         if self._closing:
             return
         self._closing = True
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
+        if hasattr(os, "killpg"):
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass
         self._process.kill()
         self._process.wait()
         self._outbox.put(None)
@@ -290,7 +297,8 @@ class Child:
                 line = self._inbox.get(timeout=max(deadline - time.monotonic(), 0))
             except queue.Empty:
                 self.close()
-                return Ending("timeout", f"did not finish within {seconds:g} seconds (a loop that never ends?)", cell)
+                allowed = f"{seconds:g} second{'' if seconds == 1 else 's'}"
+                return Ending("timeout", f"did not finish within {allowed} (a loop that never ends?)", cell)
             if line is None:
                 return self._obituary(cell)
             try:
