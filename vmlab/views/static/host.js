@@ -131,6 +131,7 @@ function render({ model, el }) {
   let sections = [];
   let shape = "";
   let timer = 0;
+  let beat = 0; // seconds between readings; 0: none
   let visible = true;
   let waiting = false;
   const update = () => {
@@ -152,15 +153,17 @@ function render({ model, el }) {
     schedule();
   };
   const schedule = () => {
-    clearInterval(timer);
     const seen = visible && !document.hidden;
     controls.update(model.get("running") && !seen);
-    if (!model.get("running") || !seen || !model.get("facts").live) return;
-    timer = setInterval(() => {
+    const wanted = model.get("running") && seen && model.get("facts").live ? model.get("interval") : 0;
+    if (wanted === beat) return; // a cell that redraws the picture must not put the next reading off
+    beat = wanted;
+    clearInterval(timer);
+    if (beat) timer = setInterval(() => {
       if (waiting) return; // the kernel is busy: do not queue up questions
       waiting = true;
       model.send({ do: "read" });
-    }, model.get("interval") * 1000);
+    }, beat * 1000);
   };
   const watcher = new IntersectionObserver(([entry]) => {
     visible = entry.isIntersecting;
