@@ -220,6 +220,7 @@ REQUESTS = perform(
             "offset-not-aligned",
             "takes-whole-pages",
             "size-as-offset",
+            "merges-large-align",
             "last-pos-kept",
             "full-page-4096",
             "free-rest",
@@ -337,23 +338,7 @@ RETIRE_ORDER = parsons(
 
 # --- 5 your own allocator ---------------------------------------------------------------------------------------------------------------
 
-KINDS = (
-    "search",
-    "search",
-    "goal",
-    "goal",
-    "rest",
-    "spill",
-    "spill",
-    "exact",
-    "blocked",
-    "jump",
-    "jump",
-    "none",
-    "size-0",
-    "align",
-    "boot",
-)
+KINDS = "search search goal goal rest spill spill exact blocked large-align jump jump none size-0 align boot".split()
 ALLOC = code(
     "alloc-core",
     "Your own boot allocator",

@@ -19,11 +19,11 @@ Data = dict[str, Any]
 MARK_FLAWS = {
     "both-outward": "Freeing must round inwards: a page only partly inside the range may hold something else and stays reserved.",
     "both-inward": "Reserving must round outwards: a page that is touched at all, even by one byte, is reserved whole.",
-    "swapped": "The roundings are the wrong way round: reserving takes every page it touches, freeing only whole pages.",
     "from-zero": "A page index counts from the start of the node: subtract bdata.node_boot_start from the address first.",
     "count-pages": "It is the end of the range that is rounded up, not its size: 2 bytes across a page boundary touch two pages.",
     "newly": "Return how many pages were reserved already, not how many were newly reserved.",
     "bool": "Return the number of pages that were reserved already, not only whether there were any.",
+    "truth": "Return the number of pages that were reserved already, not only whether there were any.",
     "returns-none": "reserve_bootmem_core has to return a number: how many of the pages were reserved already.",
     "bug-on-twice": "Reserving a page twice is allowed (the kernel only prints a remark); it is freeing a free page that is a BUG.",
     "no-bug": "Some orders must end in BUG(): size 0, an end past the node, a page to be freed that is free already.",
@@ -135,12 +135,12 @@ FLAWS = {
     "offset-not-aligned": "Inside the partial page, too, the address must be aligned: round last_offset up to align.",
     "takes-whole-pages": "After a merge only the pages for what does not fit into the rest are taken (none, if everything fits).",
     "size-as-offset": "last_offset is how much of page last_pos is used: after a merge, the aligned old offset plus the size.",
+    "merges-large-align": "An alignment of more than a page cannot be met inside a page: then the rest of the last page stays unused.",
     "last-pos-kept": "When a merged request runs on into new pages, last_pos moves to the last of them.",
     "full-page-4096": "A page that is exactly full leaves last_offset 0: nothing can be merged into it.",
     "free-rest": "last_offset counts the bytes used in the last page, not those left.",
-    "no-goal": "The search starts at the goal, not at the start of the node.",
+    "no-goal": "The search starts at the goal: its index is (goal - node_boot_start) // 4096, counted from the start of the node.",
     "no-restart": "When nothing is found from the goal on, the search starts once more from the beginning of the node.",
-    "goal-from-zero": "The goal is a physical address; a page index counts from the start of the node (subtract node_boot_start).",
     "no-align": "The address must be a multiple of align: round the first page up, and go on in steps of align / 4096 pages.",
     "best-fit": "This allocator is first fit: the first run of free pages that is long enough, not the tightest.",
     "top-down": "The search goes upwards and takes the lowest run that is long enough.",
@@ -174,6 +174,10 @@ def alloc_case(r: random.Random, kind: str) -> Case:
             ]
             for _ in range(7)
         ]
+        requests.insert(0, [2 * PAGE_SIZE, PAGE_SIZE, start + (pages - 1) * PAGE_SIZE])  # no room there: the second search must find it
+    elif kind == "large-align":
+        free = [[1, pages]]
+        requests = [[small[0], 32, 0], [small[1], 8192, 0], [small[2], 32, 0], [small[3], 16384, 0], [small[4], 64, 0]]
     elif kind == "rest":
         free = [[r.randrange(3), 20]]
         requests = [[size, r.choice((4, 32, 64)), 0] for size in small]
@@ -205,13 +209,8 @@ def alloc_case(r: random.Random, kind: str) -> Case:
         requests = [[r.randrange(10, 5000), 32, r.choice((0, 0, start + r.randrange(pages) * PAGE_SIZE))] for _ in range(9)]
     elif kind == "none":
         longest = max(b - a for a, b in free)
-        requests = [
-            [small[0], 32, 0],
-            [(longest + 1) * PAGE_SIZE, 32, start + 5 * PAGE_SIZE],
-            [small[1], 32, 0],
-            [(pages + 3) * PAGE_SIZE, 32, 0],
-            [small[2], 32, 0],
-        ]
+        one = [PAGE_SIZE, 32, 0]
+        requests = [one, [(longest + 1) * PAGE_SIZE, 32, start + 5 * PAGE_SIZE], one, [(pages + 3) * PAGE_SIZE, 32, 0], one]
     elif kind == "size-0":
         requests = [[small[0], 32, 0], [0, 32, 0]]
     elif kind == "align":
@@ -225,6 +224,7 @@ def alloc_case(r: random.Random, kind: str) -> Case:
         "rest": "small requests that share pages",
         "spill": "requests that run on into new pages",
         "exact": "pages that are filled exactly",
+        "large-align": "alignments of more than a page",
         "blocked": "reserved pages behind the partial one",
         "jump": "small requests in two places",
         "none": "requests that do not fit",

@@ -192,8 +192,6 @@ def flawed(data: Data, flaw: str) -> Steps:
             first = 0
         elif flaw == "no-align":
             first, step = wanted // PAGE_SIZE, 1
-        elif flaw == "goal-from-zero" and goal:
-            first = _up(goal, align) // PAGE_SIZE
         start = search(first, step, pages)
         if start is None and first and flaw != "no-restart":
             start = search(0, step, pages)
@@ -202,11 +200,11 @@ def flawed(data: Data, flaw: str) -> Steps:
             start = min(fitting)[1] if fitting else None
         elif flaw == "top-down":
             start = next((i for i in range(eidx - pages, first - 1, -1) if not any(bits[i : i + pages])), None)
-        merge = start is not None and align <= PAGE_SIZE and used and pos + 1 == start
+        merge = start is not None and (align <= PAGE_SIZE or flaw == "merges-large-align") and used and pos + 1 == start
         if flaw == "no-merge":
             merge = False
         elif flaw == "merge-anywhere":
-            merge = bool(used)
+            merge = bool(used) and align <= PAGE_SIZE
         elif flaw == "page-after-not-needed" and used and align <= PAGE_SIZE:
             rest = max(size - (PAGE_SIZE - _up(used, align)), 0)
             if first <= pos + 1 and not any(bits[pos + 1 : pos + 1 + -(-rest // PAGE_SIZE)]):
@@ -275,8 +273,6 @@ def flawed_marks(data: Data, flaw: str) -> Steps:
             outward = True
         elif flaw == "both-inward":
             outward = False
-        elif flaw == "swapped":
-            outward = not outward
         low, high = addr - base, addr + size - base
         if flaw == "from-zero":
             low, high = addr, addr + size
@@ -295,8 +291,8 @@ def flawed_marks(data: Data, flaw: str) -> Steps:
             twice = b - a - len(already)
         elif flaw == "returns-none":
             twice = None
-        elif flaw == "bool" and what == "reserve":
-            twice = int(bool(already))
+        elif flaw in ("bool", "truth") and what == "reserve":
+            twice = bool(already) if flaw == "truth" else int(bool(already))
         ranges = BootmemData()
         ranges.map, ranges.node_boot_start, ranges.node_low_pfn = bits, base, (base >> PAGE_SHIFT) + eidx
         steps.append([twice, free_ranges(ranges)])
