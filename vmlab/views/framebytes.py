@@ -15,7 +15,7 @@ from ..mm.page import BLOCK_FREE, BLOCK_HOLE, BLOCK_RESERVED, BLOCK_USED
 if TYPE_CHECKING:
     from ..machine import Machine
 
-__all__ = ["HEAD", "STATES", "Tally", "cells", "owner_cells", "state_of", "tally"]
+__all__ = ["HEAD", "STATES", "Tally", "cells", "changes", "owner_cells", "state_of", "tally"]
 
 STATES = ("hole", "reserved", "allocated", "free", "moving")
 HOLE, RESERVED, ALLOCATED, FREE, MOVING = (i << 4 for i in range(5))
@@ -102,6 +102,22 @@ def _spread_numpy(block: bytearray, values: bytearray, kinds: bool) -> bytes:
 def state_of(cell: int) -> str:
     """The state a cell shows, in words."""
     return STATES[cell >> 4 & 7]
+
+
+def changes(before: bytes, after: bytes, most: int = 400, numpy: bool = _NUMPY) -> list[tuple[int, bytes]] | None:
+    """Runs of cells that differ, as (first frame, new cells); None when sending everything is no worse."""
+    if not numpy or not before or len(before) != len(after):
+        return None
+    import numpy as np
+
+    differ = np.flatnonzero(np.frombuffer(before, np.uint8) != np.frombuffer(after, np.uint8))
+    if not differ.size:
+        return []
+    breaks = np.flatnonzero(np.diff(differ) > 1)
+    if breaks.size >= most or differ.size * 8 > len(after):
+        return None
+    first, last = differ[np.r_[0, breaks + 1]].tolist(), differ[np.r_[breaks, -1]].tolist()
+    return [(a, after[a : b + 1]) for a, b in zip(first, last, strict=True)]
 
 
 class Tally(NamedTuple):

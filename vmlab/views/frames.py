@@ -10,7 +10,7 @@ from ..hw.layout import PAGE_SIZE
 from ..machine import Machine
 from ..trace.recording import Tape
 from .base import View, css, esm, number, zone_rows
-from .framebytes import STATES, Tally, cells, owner_cells, tally
+from .framebytes import STATES, Tally, cells, changes, owner_cells, tally
 from .timeline import Timeline
 
 __all__ = ["Frames", "frames"]
@@ -27,8 +27,10 @@ class Frames(View):
 
     _esm = esm("frames_colours", "frames")
     _css = css("frames")
+    _patching = False
 
     cells = traitlets.Bytes(help="A byte a frame; see framebytes.").tag(sync=True)
+    patch: Any = traitlets.List(help="Instead of all cells: the runs that changed, as [first frame, new cells].").tag(sync=True)
     owner_cells = traitlets.Bytes(help="A byte a frame: index into owners. Filled only when owners are shown.").tag(sync=True)
     owners: Any = traitlets.List(help="Names and frame counts of the owners, by index.").tag(sync=True)
     zones: Any = traitlets.List(help="The zones: names and frames.").tag(sync=True)
@@ -71,13 +73,17 @@ class Frames(View):
         names = ["allocated, no label", *machine.owners[1:]]
         owners = [{"name": name, "frames": n} for name, n in zip(names, counted.owners, strict=True)]
         zones = zone_rows(machine)
-        changed = frame_cells != self.cells
+        runs = changes(self.cells, frame_cells)
         with self.hold_sync():
             self.zones = zones
             self.owners = owners
             if self.mode == "owner":
                 self.owner_cells = owner_cells(machine)
+            self._patching = runs is not None
             self.cells = frame_cells
+            self._patching = False
+            if runs:
+                self.patch = [list(run) for run in runs]
             if self.timeline.tape is not None:
                 self.length = len(self.timeline)
                 self.sentence = self.timeline.sentence(self.position)
@@ -85,8 +91,12 @@ class Frames(View):
             self.text_alternative = _words(machine, counted)
             self.table = _table(machine, counted)
             self._describe(machine)
-            if changed or not self.serial:
+            if runs != []:
                 self.serial += 1
+
+    def _should_send_property(self, key: str, value: Any) -> bool:
+        # The patch says it in fewer bytes; who comes later asks for the whole state, cells and all.
+        return not (key == "cells" and self._patching) and bool(super()._should_send_property(key, value))
 
     def _describe(self, machine: Machine | None = None) -> None:
         machine = machine or self.machine

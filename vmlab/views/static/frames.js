@@ -287,21 +287,21 @@ function render({ model, el }) {
     });
   }
 
-  function noteChanges(before) {
-    changed = [];
-    if (before.length !== now.cells.length) return;
-    let count = 0;
-    let first = -1;
-    for (let pfn = 0; pfn <= now.cells.length; pfn++) {
-      const differs = pfn < now.cells.length && before[pfn] !== now.cells[pfn];
-      if (differs) {
-        count++;
-        if (first < 0) first = pfn;
-      } else if (first >= 0) {
-        changed.push([first, pfn - 1]);
-        first = -1;
-      }
+  function runsBetween(before, after) {
+    const found = [];
+    if (before.length !== after.length) return found;
+    for (let pfn = 0; pfn < after.length; pfn++) {
+      if (before[pfn] === after[pfn]) continue;
+      const first = pfn;
+      while (pfn < after.length && before[pfn] !== after[pfn]) pfn++;
+      found.push([first, pfn - 1]);
     }
+    return found;
+  }
+
+  function showChanges(runs) {
+    changed = runs;
+    const count = runs.reduce((sum, [first, last]) => sum + last - first + 1, 0);
     root.dataset.changed = count;
     note.textContent = count ? `${thin(count)} frames changed (outlined), the first at ${changed[0][0]}` : "";
     if (!count) return;
@@ -437,7 +437,14 @@ function render({ model, el }) {
   model.on("change:cells", () => {
     const before = now.cells;
     now.cells = bytesOf(model.get("cells"));
-    noteChanges(before);
+    showChanges(runsBetween(before, now.cells));
+    schedule();
+  });
+  model.on("change:patch", () => {
+    // Into the model's own bytes: a second display of this widget finds them there.
+    const runs = model.get("patch").map(([first, view]) => [first, bytesOf(view)]);
+    for (const [first, bytes] of runs) now.cells.set(bytes, first);
+    showChanges(runs.map(([first, bytes]) => [first, first + bytes.length - 1]));
     schedule();
   });
   model.on("change:owner_cells", () => {
