@@ -47,6 +47,17 @@ def test_a_prediction_is_typed_and_committed_with_the_keyboard_alone(lab: LabPag
     assert "as you predicted" in lab.output(2).inner_text()
 
 
+def test_a_choice_is_made_with_the_arrow_keys(lab: LabPage) -> None:
+    lab.scratch([FIRST, 'p = course.predict("06-keys", "How many?", choices=[2, 3, 4])']).run_all()
+    lab.page.evaluate("() => document.activeElement.blur()")
+    lab.tab_to(lab.output(1).get_by_role("radio", name="2"))
+    lab.press("ArrowDown", times=2)
+    lab.press("ArrowUp")
+    lab.press("Enter")
+    lab.wait_idle()
+    assert lab.kernel("p.answer") == "3"
+
+
 def test_lines_are_ordered_with_the_mouse_and_the_list_is_spelt_out(lab: LabPage) -> None:
     lab.scratch([FIRST, 'w = course.parsons("00-toy/free-order")\nw']).run_all()
     out = lab.output(1)

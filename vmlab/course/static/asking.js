@@ -1,5 +1,8 @@
 // A question with choices or a field. Native controls, so the keyboard works as everywhere; the region `said` is announced.
 let made = 0;
+// JupyterLab's shortcuts look at the focused element first: each one must say that its keys are its own.
+const ownKeys = (box) => box.querySelectorAll("input, button, [tabindex]").forEach((e) => { e.dataset.lmSuppressShortcuts = "true"; });
+
 
 function words(target, text) { // `code` in backticks, everything else as text
   text.split("`").forEach((part, i) => {
@@ -57,8 +60,10 @@ function render({ model, el }) {
     refresh();
   };
   box.addEventListener("submit", commit);
-  if (field) field.addEventListener("keydown", (event) => { if (event.key === "Enter") commit(event); }); // Jupyter swallows the default
-  box.dataset.lmSuppressShortcuts = "true"; // the notebook's own keys stay out of here
+  for (const input of box.querySelectorAll("input")) // Jupyter swallows what Enter does in a form
+    input.addEventListener("keydown", (event) => { if (event.key === "Enter") commit(event); });
+  box.dataset.lmSuppressShortcuts = "true";
+  ownKeys(box);
   model.on("change:answer", refresh);
   model.on("change:outcome", refresh);
   refresh();

@@ -1,4 +1,7 @@
 // Lines to choose and to order. Buttons for everything; on a chosen line also Alt+Up/Down to move and Delete to put back.
+// JupyterLab's shortcuts look at the focused element first: each one must say that its keys are its own.
+const ownKeys = (box) => box.querySelectorAll("input, button, [tabindex]").forEach((e) => { e.dataset.lmSuppressShortcuts = "true"; });
+
 function render({ model, el }) {
   const box = document.createElement("div");
   box.className = "vmlab-order";
@@ -79,8 +82,9 @@ function render({ model, el }) {
     field.addEventListener("focus", () => field.select());
     label.append(field);
     box.append(columns, label, said);
+    ownKeys(box);
   }
-  box.dataset.lmSuppressShortcuts = "true"; // the notebook's own keys stay out of here
+  box.dataset.lmSuppressShortcuts = "true";
   model.on("change:order", draw);
   draw();
   el.append(box);
