@@ -9,11 +9,11 @@ from typing import NamedTuple
 import pytest
 
 import vmlab
-from vmlab.course import ex06_bench, ex06_flawed, ex06_questions, submission
+from vmlab.course import ex06_bench, ex06_flawed, ex06_questions, plain, submission
 from vmlab.course.exercise import exercise
 from vmlab.course.judge import Result
 from vmlab.course.kit import MAX_ORDER
-from vmlab.course.kit.buddy import BuddyBase, BuddyBug, Zone
+from vmlab.course.kit.buddy import BuddyBase, BuddyBug, Zone, _drive
 from vmlab.course.plug06 import NewestFirst, Policy, boot_with, measure
 from vmlab.course.testing import judge_with, notebook_path, sentences
 
@@ -110,6 +110,36 @@ def test_one_mistake_costs_one_criterion(task: str, kept: str) -> None:
     variant = next(v for v in variants(task, "wrong") if v.title == kept)
     result = judge_with(ID, {task: variant.source}, only=task)
     assert lost(result, task) == set(variant.lost) and result.task(task).earned == 9
+
+
+KNOBS = {
+    "allocating": [{"keep": "lower"}, {"put": "tail"}, {"take": "tail"}, {"take": "lowest"}, {"taken_bit": False}, {"split_bit": "none"},
+                   {"split_bit": "high"}, {"search": "down"}, {"search": "exact"}, {"search": "short"}, {"charge": "found"},
+                   {"charge": "order"}, {"charge": "one"}, {"charge": "none"}, {"count": "none"}, {"count": "all"}, {"base": "frames"},
+                   {"pair_shift": 0}, {"leave": True}, {"top": 10}],
+    "freeing": [{"put": "tail"}, {"buddy": "plus"}, {"buddy": "minus"}, {"buddy": "frames"}, {"test": "always"}, {"test": "never"},
+                {"test": "inverted"}, {"test": "list"}, {"test": "untoggled"}, {"levels": 1}, {"stop_bit": False}, {"unlink": False},
+                {"align": False}, {"late_order": True}, {"top": 8}, {"top": 10}, {"credit": "order"}, {"credit": "one"},
+                {"credit": "merged"}, {"credit": "none"}, {"base": "frames"}, {"pair_shift": 0}],
+}
+
+
+@pytest.mark.parametrize("seed", ["a", "b", "c"])
+@pytest.mark.parametrize("name", KNOBS)
+def test_hidden_inputs_tell_every_known_flaw_apart_whatever_the_seed(name: str, seed: str) -> None:
+    task = exercise(ID).task(name)
+    assert task.hidden is not None
+    cases = [case for run in "01" for case in task.hidden(random.Random(seed + run))]
+
+    def wrong(**knobs: object) -> int:
+        mine = {"it": ex06_flawed.flawed(**knobs)}
+        verdicts = [task.judge(task, case, plain.normal(_drive("it", mine, case.data))) for case in cases]
+        assert all(isinstance(v, dict) for v in verdicts)
+        return sum(not v.ok for each in verdicts if isinstance(each, dict) for v in each.values())
+
+    assert wrong() == 0
+    for knobs in KNOBS[name]:
+        assert wrong(**knobs) > 0, knobs
 
 
 # --- the other tasks -----------------------------------------------------------------------------------------------------------------

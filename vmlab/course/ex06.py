@@ -18,6 +18,8 @@ PLUS = "The buddy is not always the block above: flip one bit of the index (inde
 LOWER = "The lower half was kept. expand() puts the lower half on a list and goes on with the upper one."
 TAIL = "Blocks were added at the tail of a list. The kernel adds at the head, so that what was freed last is taken first."
 BLIND = "Blocks were merged without asking the pair bit whether the buddy is free."
+MERGED = ("A block was to be merged although its buddy is in use: the pair bit was not asked, or read the wrong way round (1 before: "
+          "exactly one was free, the buddy; 0 before: stop).")
 
 
 # --- 1 and 2: calculations -----------------------------------------------------------------------------------------------------------
@@ -226,7 +228,7 @@ ALLOCATING = code(
               Criterion("none", 1, "a request nothing is large enough for"), Criterion("top", 1, "blocks of order 9"),
               Criterion("relative", 1, "zones that do not start at frame 0")],
     mistakes=[_flaw("lower", LOWER, keep="lower"), _flaw("tail", TAIL, put="tail"),
-              _flaw("take-tail", "The block is taken from the tail of the list. The kernel takes the head: the block that was freed last.",
+              _flaw("take-tail", "The tail of the list is taken, or the lowest block. The kernel takes the head: what was freed last.",
                     take="tail"),
               _flaw("take-lowest", "The lowest block of the list is taken. Lists are not sorted: the kernel takes the head.",
                     take="lowest"),
@@ -245,9 +247,9 @@ ALLOCATING = code(
                     search="short"),
               _flaw("charge-found", "free_pages shrinks by the pages handed out (1 << order), not by those of the block that was found: "
                                     "the other halves stay free.", charge="found"),
+              _flaw("charge-none", "free_pages was left as it is; it shrinks by 1 << order.", charge="none"),
               _flaw("charge-order", "free_pages counts pages: an order-n block has 1 << n of them, not n.", charge="order"),
               _flaw("charge-one", "free_pages counts pages, not blocks: it shrinks by 1 << order.", charge="one"),
-              _flaw("charge-none", "free_pages was left as it is; it shrinks by 1 << order.", charge="none"),
               _flaw("count-none", "The page count of the block's first frame was not set to 1.", count="none"),
               _flaw("count-all", "Only the first page of the block gets the count 1; the others keep 0.", count="all"),
               _flaw("absolute", ABSOLUTE, base="frames"),
@@ -270,12 +272,11 @@ FREEING = code(
               Criterion("relative", 1, "zones that do not start at frame 0")],
     mistakes=[_flaw("absolute-buddy", ABSOLUTE, "relative", buddy="frames"), _flaw("tail", TAIL, put="tail"),
               _flaw("plus", PLUS, buddy="plus"), _flaw("minus", PLUS, buddy="minus"),
-              _flaw("always", BLIND, test="always"),
+              _flaw("always", MERGED, test="always"),
               _flaw("never", "The block is never merged: where the toggled bit was 1 before, the buddy is free.", test="never"),
               _flaw("inverted", "The bit is read the wrong way round: it was 1 before when exactly one of the two was free, and that is "
                                 "the buddy. Merge then, stop when it was 0.", test="inverted"),
-              _flaw("stop-bit", "The last bit, the one that ends the merging, must stay toggled, too: this block is free now.",
-                    stop_bit=False),
+              _flaw("stop-bit", "The bit that ends the merging must be toggled and stay so: this block is free now.", stop_bit=False),
               _flaw("once", "Merging ends after one step: the larger block may have a free buddy, too.", levels=1),
               _flaw("once-bit", "Merging ends after one step: the larger block may have a free buddy, too.", levels=1, stop_bit=False),
               _flaw("list-not-bit", "The lists look right, but no pair bit was toggled: the kernel cannot search a list for a buddy, it "
@@ -290,11 +291,11 @@ FREEING = code(
                     late_order=True),
               _flaw("top-missing", "Two free buddies of order 8 make a block of order 9: the loop ends one order too early.", top=8),
               _flaw("top-bit", TOP, top=10),
+              _flaw("credit-none", "free_pages was left as it is; it grows by 1 << order.", credit="none"),
               _flaw("credit-order", "free_pages counts pages: an order-n block has 1 << n of them, not n.", credit="order"),
               _flaw("credit-one", "free_pages counts pages, not blocks: it grows by 1 << order.", credit="one"),
               _flaw("credit-merged", "free_pages grew by the pages of the merged block; the buddy's pages were counted when it was freed. "
                                      "Count before the order grows.", credit="merged"),
-              _flaw("credit-none", "free_pages was left as it is; it grows by 1 << order.", credit="none"),
               _flaw("absolute", ABSOLUTE, base="frames"),
               _flaw("pair-shift", "Two buddies share one bit: the pair is index >> (1 + order).", pair_shift=0),
               _bug("top-any", "no-map", TOP),
