@@ -15,7 +15,7 @@ from vmlab.course.kit import zones as kit
 from vmlab.course.testing import STUDENT, judge_with, notebook_path, sentences
 
 ID = "02-zones"
-RIGHT = sorted((ROOT / "tests/course/variants/02-zones").glob("right-*.py"))
+RIGHT = sorted((ROOT / "tests/course/variants/02-zones").glob("right-*.cell"))
 
 
 def source(grade_id):
@@ -225,6 +225,19 @@ def test_wrong_running_sums(old, new, word, criterion):
             if tried == 2:
                 return
     assert tried, "no student's numbers show this misunderstanding"
+
+
+@pytest.mark.parametrize("task, name", [("page-flags", "page"), ("running-sum", "running_sum"), ("watermarks", "watermarks")])
+def test_right_answers_written_otherwise(task, name):
+    """Literals, tuples for lists, answers built step by step, with output of all kinds in between."""
+    oracle = {"page-flags": ex02_paper.flags_oracle, "running-sum": ex02.pass_oracle, "watermarks": ex02_paper.watermark_oracle}[task]
+    answer = oracle(ex02.EXERCISE.task(task).question(ID, STUDENT))
+    as_tuples = {k: tuple(map(tuple, v)) if v and isinstance(v, list) and isinstance(v[0], list) else v for k, v in answer.items()}
+    steps = "".join(f"{name}[{key!r}] = {value!r}\nprint({key!r})\n" for key, value in as_tuples.items())
+    for cell in (f"{name} = {answer!r}", f"import warnings, logging\nwarnings.warn('x')\n{name} = {{}}\n{steps}logging.error('y')",
+                 f"from collections import OrderedDict\n{name} = OrderedDict({as_tuples!r})\n{name}"):
+        judged = judge_with(ID, {task: cell}, only=task).task(task)
+        assert judged.earned == judged.points, cell
 
 
 def test_running_sums_of_the_wrong_shape():
