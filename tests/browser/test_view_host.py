@@ -117,5 +117,6 @@ def test_it_pauses_while_it_cannot_be_seen(lab: LabPage) -> None:
 def test_targets_are_large_enough(lab: LabPage) -> None:
     open_view(lab)
     small = """() => [...document.querySelectorAll('.vml-host :is(button, select, input, summary)')].map(e => e.closest('label') ?? e)
-        .map(e => [e.innerText || e.ariaLabel, e.getBoundingClientRect()]).filter(([, box]) => box.width < 24 || box.height < 24).map(([name]) => name)"""
+        .map(e => [e.innerText || e.ariaLabel, e.getBoundingClientRect()])
+        .filter(([, box]) => box.width < 24 || box.height < 24).map(([name]) => name)"""
     assert lab.page.evaluate(small) == []

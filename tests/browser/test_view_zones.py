@@ -137,7 +137,8 @@ def test_above_4_gib_the_badge_and_the_words_say_what_is_not_built(lab: LabPage)
 def test_targets_are_large_enough_in_both_themes(lab: LabPage) -> None:
     open_view(lab)
     small = """() => [...document.querySelectorAll('.vml-zones :is(button, select, input, summary)')].map(e => e.closest('label') ?? e)
-        .map(e => [e.innerText || e.ariaLabel, e.getBoundingClientRect()]).filter(([, box]) => box.width < 24 || box.height < 24).map(([name]) => name)"""
+        .map(e => [e.innerText || e.ariaLabel, e.getBoundingClientRect()])
+        .filter(([, box]) => box.width < 24 || box.height < 24).map(([name]) => name)"""
     assert lab.page.evaluate(small) == []
     lab.theme(dark=True)
     try:

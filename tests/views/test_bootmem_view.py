@@ -18,7 +18,11 @@ from vmlab.views.bootmem_trial import Trial
 
 NODES = [(0, 4096, 4096, 0, 758, 0), (8192, 0, 8192, 0, 16, 40)]
 MACHINES: dict[str, dict[str, Any]] = {
-    "16M": {"ram": "16M"}, "64M": {"ram": "64M"}, "1G": {"ram": "1G"}, "nopse": {"ram": "48M", "pse": False}, "nodes": {"ram": "64M", "nodes": NODES},
+    "16M": {"ram": "16M"},
+    "64M": {"ram": "64M"},
+    "1G": {"ram": "1G"},
+    "nopse": {"ram": "48M", "pse": False},
+    "nodes": {"ram": "64M", "nodes": NODES},
     "hole": {"e820": [(0, 0x9F000, 1), (0x100000, 30 << 20, 1), (0x2000000, 4 << 20, 2), (0x2400000, 20 << 20, 1)]},
 }
 
@@ -58,7 +62,9 @@ def test_changes_are_all_the_changes(before: bytes, data: st.DataObject) -> None
     assert found == {i: bit for i, (was, bit) in enumerate(zip(old, new, strict=True)) if was != bit}
 
 
-@pytest.mark.parametrize(("text", "value"), [("28", 28), (" 4K ", 4096), ("0x1000", 4096), ("16M", 16 << 20), ("", 0), (0, 0), ("1.5M", 3 << 19)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("28", 28), (" 4K ", 4096), ("0x1000", 4096), ("16M", 16 << 20), ("", 0), (0, 0), ("1.5M", 3 << 19)]
+)
 def test_amounts_as_people_type_them(text: Any, value: int) -> None:
     assert amount(text, "size") == value
 
@@ -86,7 +92,7 @@ def test_are_the_coloured_ranges_what_the_bitmap_says_at_every_step(boot: tuple[
         if saved is None or handing_over:
             continue
         bitmap = zlib.decompress(saved[0])
-        free = {i for i, bit in enumerate(bitmap[:step["end"] - step["base"]]) if not bit}
+        free = {i for i, bit in enumerate(bitmap[: step["end"] - step["base"]]) if not bit}
         painted = {i - step["base"] for a, b, owner in ranges if owner == FREE for i in range(a, b)}
         assert painted == free and len(free) == step["free"]
 
@@ -116,7 +122,12 @@ def test_steps_say_where_the_last_page_is_and_when_a_request_merges() -> None:
     assert (table["address"], table["merged"], table["runs"], table["last_offset"]) == (4288 * 4096 + 64, True, [], 192)
     assert "at offset 64, and no new page is taken" in table["text"]
     assert [s["stage"] for s in steps if s["kind"] == "stage"] == [
-        "setup_memory_region", "setup_memory", "paging_init", "register_memory", "mem_init"]
+        "setup_memory_region",
+        "setup_memory",
+        "paging_init",
+        "register_memory",
+        "mem_init",
+    ]
 
 
 def test_the_buddy_lists_grow_in_step_with_the_pages_handed_over() -> None:
@@ -162,7 +173,13 @@ def test_a_boot_that_stops_shows_where() -> None:
 
 
 calls = st.one_of(
-    st.tuples(st.just("alloc"), st.integers(0, 70000), st.sampled_from([0, 8, 24, 32, 4096, 65536]), st.sampled_from([0, 1 << 20, 16 << 20, 99 << 20]), st.just(0)),
+    st.tuples(
+        st.just("alloc"),
+        st.integers(0, 70000),
+        st.sampled_from([0, 8, 24, 32, 4096, 65536]),
+        st.sampled_from([0, 1 << 20, 16 << 20, 99 << 20]),
+        st.just(0),
+    ),
     st.tuples(st.sampled_from(["reserve", "free"]), st.integers(0, 30000), st.just(32), st.just(0), st.integers(0, 65 << 20)),
 )
 _BOOT = record_boot(vmlab.Machine("64M"))

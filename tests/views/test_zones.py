@@ -27,7 +27,10 @@ def test_the_sizes_and_marks_of_known_machines() -> None:
     assert sizes(ZoneLab("16M")) == [("DMA", 4096, 32, 64, 96, 16, 28)]
     assert sizes(ZoneLab("64M")) == [("DMA", 4096, 32, 64, 96, 16, 28), ("Normal", 12288, 96, 192, 288, 64, 26)]
     assert sizes(ZoneLab("1G")) == [
-        ("DMA", 4096, 32, 64, 96, 16, 28), ("Normal", 225280, 255, 510, 765, 1024, 22), ("HighMem", 32768, 255, 510, 765, 128, 25)]
+        ("DMA", 4096, 32, 64, 96, 16, 28),
+        ("Normal", 225280, 255, 510, 765, 1024, 22),
+        ("HighMem", 32768, 255, 510, 765, 128, 25),
+    ]
     assert sizes(ZoneLab("64G"))[2] == ("HighMem", (1 << 24) - 229376, 255, 510, 765, 4096, 20)
 
 
@@ -133,7 +136,9 @@ def test_the_parts_of_the_running_sum_are_the_zones_own_marks() -> None:
     for cell in one["cells"] + two["cells"]:
         assert cell["min"] == 2 + sum(cell["parts"])
     waits = lab.ask(GFP_HIGHUSER, 1)["attempts"][0]["passes"]
-    assert [p["no"] for p in waits] == [1, 2, 3] and waits[1]["cells"][2]["parts"] == [z.pages_min for z in zones] and not waits[1]["quarter"]
+    assert (
+        [p["no"] for p in waits] == [1, 2, 3] and waits[1]["cells"][2]["parts"] == [z.pages_min for z in zones] and not waits[1]["quarter"]
+    )
 
 
 # -- a request ----------------------------------------------------------------------------------------
@@ -149,11 +154,18 @@ def outcome(machine: vmlab.Machine, gfp: int, order: int) -> tuple[str, int | No
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from(["one", "two", "high"]), st.booleans(), st.dictionaries(st.integers(0, 5), st.integers(0, 700)),
-    st.sampled_from([GFP_KERNEL, GFP_USER, GFP_HIGHUSER, GFP_ATOMIC, GFP_DMA, 0]), st.integers(0, 10),
+    st.sampled_from(["one", "two", "high"]),
+    st.booleans(),
+    st.dictionaries(st.integers(0, 5), st.integers(0, 700)),
+    st.sampled_from([GFP_KERNEL, GFP_USER, GFP_HIGHUSER, GFP_ATOMIC, GFP_DMA, 0]),
+    st.integers(0, 10),
 )
 def test_does_what_is_shown_happen_on_an_independent_machine(
-    layout: str, numa: bool, levels: dict[int, int], gfp: int, order: int,
+    layout: str,
+    numa: bool,
+    levels: dict[int, int],
+    gfp: int,
+    order: int,
 ) -> None:
     lab = ZoneLab("64M", layout=layout, numa=numa)
     for index, pages in levels.items():
@@ -189,8 +201,12 @@ def test_results_are_sentences_that_name_the_reason() -> None:
     lab = ZoneLab("64M")
     lab.preset("none", GFP_KERNEL, 0)
     said = {
-        "hang": lab.ask(GFP_KERNEL, 0), "no wait": lab.ask(GFP_ATOMIC, 0), "large": lab.ask(GFP_KERNEL, 5), "too large": lab.ask(GFP_KERNEL, 10),
-        "memalloc": lab.ask(GFP_KERNEL, 0, memalloc=True), "reclaim": lab.ask(GFP_KERNEL, 0, reclaim=1),
+        "hang": lab.ask(GFP_KERNEL, 0),
+        "no wait": lab.ask(GFP_ATOMIC, 0),
+        "large": lab.ask(GFP_KERNEL, 5),
+        "too large": lab.ask(GFP_KERNEL, 10),
+        "memalloc": lab.ask(GFP_KERNEL, 0, memalloc=True),
+        "reclaim": lab.ask(GFP_KERNEL, 0, reclaim=1),
     }
     text = {name: request["result"]["text"] for name, request in said.items()}
     assert "would never return: order ≤ 3 with __GFP_WAIT" in text["hang"]
@@ -287,6 +303,9 @@ def test_the_words_tell_every_comparison() -> None:
     comparisons: list[dict[str, Any]] = [c for p in view.request["attempts"][0]["passes"] for c in p["cells"]]
     assert len(comparisons) == 4
     for cell in comparisons:
-        assert f"{cell['free']:,} free, must be more than {cell['min']:,}".replace(",", THIN).replace(f"free{THIN} must", "free, must") in view.text_alternative
+        assert (
+            f"{cell['free']:,} free, must be more than {cell['min']:,}".replace(",", THIN).replace(f"free{THIN} must", "free, must")
+            in view.text_alternative
+        )
     assert view.text_alternative.endswith("HighMem serves the request, in pass 2.")
     view.close()

@@ -26,7 +26,7 @@ class Bootmem(View):
     ``steps``, ``owners`` and ``consumers`` are the track that is shown; a trial starts as a copy of the boot allocator at some step.
     """
 
-    _esm = esm("panels") + (STATIC / "bootmem.js").read_text()
+    _esm = esm("panels") + (STATIC / "bootmem_panels.js").read_text() + (STATIC / "bootmem.js").read_text()
     _css = css("panels") + (STATIC / "bootmem.css").read_text()
 
     steps: Any = traitlets.List(help="One for each call of the boot allocator, with the bitmap after it.").tag(sync=True)

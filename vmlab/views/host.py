@@ -78,7 +78,7 @@ def compare(machine: Machine, reading: hostside.Reading) -> dict[str, Any]:
     empty = []
     for z in reading.zoneinfo or [hostside.ZoneRow(row.node, row.zone, {"free": row.free_pages}) for row in reading.buddyinfo]:
         if not z.pages and (z.node, z.zone) not in blocks:
-            empty.append(f"{z.zone} of node {z.node}")
+            empty.append(f"{z.zone} of node {z.node}" if len({row.node for row in reading.buddyinfo}) > 1 else z.zone)
             continue
         row = blocks.get((z.node, z.zone))
         now.append(
@@ -131,6 +131,7 @@ def compare(machine: Machine, reading: hostside.Reading) -> dict[str, Any]:
         "model": model,
         "now": now,
         "empty": empty,
+        "zone_names": [z.zone for z in reading.zoneinfo if z.node == reading.zoneinfo[0].node],
         "kinds": kinds,
         "block_pages": reading.pagetypes.pages_per_block if reading.pagetypes else None,
         "worked": worked(now, reading),
@@ -141,7 +142,7 @@ def compare(machine: Machine, reading: hostside.Reading) -> dict[str, Any]:
 def worked(now: list[dict[str, Any]], reading: hostside.Reading) -> dict[str, str]:
     """A sentence for a section that works an example out with the numbers just read."""
     said: dict[str, str] = {}
-    marked = [row for row in now if row["min"] and row["low"] and row["pages"]]
+    marked = [row for row in now if row["min"] and row["low"] and row["pages"] and row["zone"] != "HighMem"]
     if marked:
         row = max(marked, key=lambda r: r["pages"])
         step = row["low"] - row["min"]
@@ -151,7 +152,7 @@ def worked(now: list[dict[str, Any]], reading: hostside.Reading) -> dict[str, st
         )
         kib = reading.settings.get("min_free_kbytes")
         if kib:
-            total = sum(r["min"] for r in marked if r["zone"] != "HighMem")
+            total = sum(r["min"] for r in marked)
             said["watermarks"] += (
                 f" All min together are {number(total)} pages = {number(total * reading.page_size // 1024)} KiB; "
                 f"min_free_kbytes is {number(kib[0])}."

@@ -85,7 +85,7 @@ function sizeTable(facts) {
 
 function protectionTable(facts) {
   const width = Math.max(...facts.now.map((zone) => zone.protection.length));
-  return plainTable("protection: pages kept from a request whose first zone is…", ["zone", ...Array(width).keys()].map((n) => (typeof n === "number" ? `zone ${n}` : n)),
+  return plainTable("protection: pages kept from a request whose first zone is…", ["zone", ...Array(width).keys()].map((n) => (typeof n === "number" ? (facts.zone_names[n] ?? `zone ${n}`) : n)),
     facts.now.filter((zone) => zone.protection.length).map((zone) => [zoneName(zone, facts), ...zone.protection.map(thin)]));
 }
 

@@ -40,9 +40,9 @@ function machineControls(model, send) {
 
 function memoryBar(facts) {
   const bar = h("div", { class: "vml-membar", role: "img", "aria-label": "Physical memory, to scale: " + facts.zones.map((z) => `${z.label} ${pagesText(z.size)}`).join(", ") });
-  for (const zone of facts.zones) {
+  for (const [at, zone] of facts.zones.entries()) {
     const share = (100 * zone.size) / facts.frames;
-    bar.append(h("div", { class: `vml-z vml-z-${zone.name}`, style: `left:${(100 * zone.start) / facts.frames}%;width:max(${share}%,4px)`, title: zone.label },
+    bar.append(h("div", { class: `vml-z vml-z-${zone.name}`, style: `left:${(100 * zone.start) / facts.frames}%;width:max(${share}%,4px);z-index:${facts.zones.length - at}`, title: zone.label },
       share > 3 ? h("b", {}, zone.name[0]) : null, share > 13 ? h("span", {}, zone.label + (share > 30 ? ` · ${pagesText(zone.size)}` : "")) : null));
   }
   if (facts.low_limit && facts.low_limit < facts.frames)
@@ -182,7 +182,7 @@ function passes(facts, request, byIndex) {
   request.attempts.forEach((attempt, n) => {
     if (facts.nodes > 1) holder.append(h("h4", {}, `${n ? "then" : "first"} node ${attempt.node}`));
     const width = attempt.zones.length;
-    const grid = h("div", { class: "vml-grid", style: `grid-template-columns: minmax(96px, 0.5fr) repeat(${width}, minmax(0, 1fr))` });
+    const grid = h("div", { class: "vml-grid", style: `grid-template-columns: 128px repeat(${width}, minmax(0, 1fr))` });
     grid.append(h("div"), ...attempt.zones.map((index, i) => h("div", { class: "vml-zonehead" }, i ? h("span", { class: "vml-soft" }, "→ ") : null, zoneSwatch(byIndex[index]), ` ${byIndex[index].label}`)));
     const note = (after) => {
       const texts = (attempt.between ?? []).filter((b) => b.after === after).map((b) => b.text);
