@@ -336,7 +336,7 @@ def buddy(source: Machine | Tape, zone: int | None = None, charts: bool = True) 
 
 def _recorded(source: Machine | Tape) -> Timeline:
     if isinstance(source, Machine):
-        return Timeline(source.tape or Tape(source))
+        return Timeline(Tape(source) if source.tape is None else source.tape)
     return Timeline(source)
 
 

@@ -38,6 +38,7 @@ class History:
         self.samples: list[Sample] = []
         self._next_op = 0
         self._step = 1
+        self._between = False  # whether the last sample stands between two steps
 
     def update(self) -> list[Sample]:
         """Take in what the tape has recorded since the last time. Returns all samples, oldest first."""
@@ -47,20 +48,27 @@ class History:
         n_ops = tape.n_ops
         while n_ops - self._next_op > MOST * self._step:
             self._step *= 2
-        if self._next_op < n_ops:
-            op = self._next_op
-            while op < n_ops:
-                event = tape.op_end(op)
-                if event - tape.op(op).first_event >= LONG:
-                    self._inside(tape.op(op).first_event, event)
-                if event > self.samples[-1].event:  # an operation may make no event
-                    self.samples.append(Sample(event, _lengths(self._machine(event))))
-                op += self._step
-            self._next_op = op
-            while len(self.samples) > MOST:
-                self.samples = self.samples[:1] + self.samples[1:-1:2] + self.samples[-1:]
-                self._step *= 2
+        if self._between:
+            self.samples.pop()  # it was there for being the last
+        for op in range(self._next_op, n_ops, self._step):
+            self._sample(op)
+            self._next_op = op + self._step
+        while len(self.samples) > MOST:
+            self.samples = self.samples[:1] + self.samples[1:-1:2] + self.samples[-1:]
+            self._step *= 2
+        self._between = n_ops > 0 and self._sample(n_ops - 1)  # the end is always there
         return self.samples
+
+    def _sample(self, op: int) -> bool:
+        """Look at the end of operation *op*; False if it made no event that is new."""
+        tape = self.tape
+        first, event = tape.op(op).first_event, tape.op_end(op)
+        if event <= self.samples[-1].event:
+            return False
+        if event - first >= LONG:
+            self._inside(first, event)
+        self.samples.append(Sample(event, _lengths(self._machine(event))))
+        return True
 
     def _inside(self, first: int, last: int) -> None:
         """Samples inside a long operation, as the hand-over of boot memory is: counted along its events."""
@@ -70,7 +78,7 @@ class History:
             if event[0] in ("list_add", "list_del", "boot_block"):
                 order = 9 if event[0] == "boot_block" else event[2]
                 lengths.setdefault(event[1], [0] * MAX_ORDER)[order] += -1 if event[0] == "list_del" else 1
-            if at % every == 0:
+            if at % every == 0 and at > self.samples[-1].event:
                 self.samples.append(Sample(at, {zone: list(row) for zone, row in lengths.items()}))
 
     def _machine(self, event: int) -> Machine:

@@ -13,12 +13,13 @@ ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#B4B9C2"
 OKABE_ITO = [ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE]
 
-# What a frame is. "moving": out of the lists for the moment, in the middle of an operation.
-STATE = {"hole": "#2b3038", "reserved": BLUE, "allocated": ORANGE, "free": GREEN, "moving": YELLOW}
+# What a frame is. "moving": out of the lists for the moment, in the middle of an operation. The blue of reserved
+# frames is bluer than Okabe and Ito's, which tritanopes take for the green of free ones.
+STATE = {"hole": "#2b3038", "reserved": "#4a63d0", "allocated": ORANGE, "free": GREEN, "moving": "#ffffff"}
 STATE_LETTER = {"hole": "", "reserved": "R", "allocated": "A", "free": "F", "moving": "M"}
 
 # Orders 0 to 9, dark to light: viridis without its dark end, which would drown in the ground.
-ORDER = ["#39618d", "#2f6f8e", "#297d8e", "#238a8d", "#1f988b", "#26a784", "#40b972", "#6ccb5b", "#addc30", "#fde725"]
+ORDER = ["#3f6a97", "#347899", "#2a8398", "#248e94", "#1f9b8d", "#26a784", "#40b972", "#6ccb5b", "#addc30", "#fde725"]
 
 ZONE = {"DMA": YELLOW, "Normal": SKY, "HighMem": VERMILION}
 
