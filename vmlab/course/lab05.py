@@ -71,7 +71,7 @@ class Toy:
         address = self.alloc(size, align, goal)
         got = "nothing fits: None" if address is None else f"address {address} = page {address // PAGE_SIZE} + {address % PAGE_SIZE}"
         print(f"{size} bytes, align {align}" + (f", goal {goal}" if goal else "") + f"  →  {got}")
-        print(self)
+        print(self, end="\n\n")
 
     def undo(self) -> None:
         """Take the last request back, by making the others again."""
