@@ -110,7 +110,8 @@ def test_the_cursor_stays_on_the_machine_and_is_described(machine):
     view.cursor = page.pfn + 5
     assert view.detail == {
         "pfn": page.pfn + 5, "physical": f"{(page.pfn + 5) * 4096:#010x}", "virtual": f"{0xC0000000 + (page.pfn + 5) * 4096:#x}",
-        "zone": "Normal", "state": "allocated", "block": f"order 3, frames {page.pfn} to {page.pfn + 7}", "count": 0, "flags": "none", "owner": "me"}
+        "zone": "Normal", "state": "allocated", "block": f"order 3, frames {page.pfn} to {page.pfn + 7}",
+        "count": 0, "flags": "none", "owner": "me"}
     view.hover = 0
     assert view.detail["pfn"] == 0 and view.detail["flags"] == "reserved"
     view.hover = -1

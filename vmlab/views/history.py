@@ -57,7 +57,7 @@ class History:
             self.samples = self.samples[:1] + self.samples[1:-1:2] + self.samples[-1:]
             self._step *= 2
         self._between = n_ops > 0 and self._sample(n_ops - 1)  # the end is always there
-        return self.samples
+        return list(self.samples)
 
     def _sample(self, op: int) -> bool:
         """Look at the end of operation *op*; False if it made no event that is new."""
