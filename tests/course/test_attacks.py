@@ -10,6 +10,7 @@ import pytest
 from tests.course import attacks, toy
 from tests.course.attacks import ATTACKS, MARKER, run
 from tests.course.corpus import HONEST, Attack
+from tests.helpers import skip_loudly
 from vmlab.course import report, sandbox
 from vmlab.course.testing import sentences
 
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module", autouse=True)
 def sandboxed() -> None:
     if sandbox.room().kind != "bubblewrap":
-        pytest.skip("hostile code is only run where bubblewrap works: " + "; ".join(sandbox.room().warnings))
+        skip_loudly("hostile code is only run where bubblewrap works: " + "; ".join(sandbox.room().warnings))
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: a.name)

@@ -16,6 +16,7 @@ import pytest
 from tests.course import toy
 from tests.course.attacks import ATTACKS, MARKER
 from tests.course.corpus import HONEST, SOURCE, honest
+from tests.helpers import skip_loudly
 from vmlab.course import bridge, exercise, generate, grade, sandbox
 from vmlab.course.result import Result
 
@@ -45,7 +46,7 @@ def hand_in(root: Path, student: str, raw: bytes | None, name: str = "00-toy.ipy
 def graded(tmp_path_factory: pytest.TempPathFactory, environment: pytest.MonkeyPatch) -> Path:
     """A course with the corpus handed in, graded once."""
     if sandbox.room().kind != "bubblewrap":
-        pytest.skip("hostile code is only run where bubblewrap works")
+        skip_loudly("hostile code is only run where bubblewrap works")
     root = tmp_path_factory.mktemp("class")
     (root / "solutions/00-toy").mkdir(parents=True)
     (root / "solutions/00-toy/00-toy.ipynb").write_text(generate.to_text(SOURCE), encoding="utf-8")
@@ -162,7 +163,7 @@ def test_nothing_to_grade_is_a_sentence(make: tuple[str, ...], says: str, tmp_pa
 
 def test_a_child_cannot_reach_a_server_on_this_machine() -> None:
     if sandbox.room().kind != "bubblewrap":
-        pytest.skip("without bubblewrap the network is open (and the report says so)")
+        skip_loudly("without bubblewrap the network is open (and the report says so)")
     reached = []
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(3)

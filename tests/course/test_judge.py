@@ -10,6 +10,7 @@ import pytest
 
 from tests.course import toy
 from tests.course.corpus import SOURCE, honest
+from tests.helpers import skip_loudly
 from vmlab.course import judge, plain, sandbox, testing
 from vmlab.course.exercise import Case, Mistake, Verdict, calculation, code, parsons
 from vmlab.course.result import Cell, Result
@@ -169,7 +170,7 @@ def test_no_sandbox_is_said_loudly_and_limits_still_hold(monkeypatch: pytest.Mon
 
 def test_the_child_sees_no_vmlab_no_environment_no_files() -> None:
     if sandbox.room().kind != "bubblewrap":
-        pytest.skip("bubblewrap is not available here")
+        skip_loudly("bubblewrap is not available here")
     os.environ["VMLAB_CANARY"] = "visible"
     probe = """
 import os, sys

@@ -226,8 +226,7 @@ def _tail(exercise: Exercise, task: Task, result: TaskResult, attempts: int, who
     if result.earned < result.points and task.hint:
         out.append(task.hint)
     if task.hidden is not None:
-        done = "All public tests passed." if result.earned >= result.points else "These were the public tests."
-        out.append(f"{done} The grade is decided with hidden inputs of the same kind.")
+        out.append("These were the public tests; the grade is decided with hidden inputs of the same kind.")
     elif task.per_student:
         out.append(f"Checked with the numbers of {who}; the grade is decided with the numbers of the name you hand in under.")
     out.append(f"Attempt {attempts}.")

@@ -372,6 +372,6 @@ def check_public(exercise: Exercise, task: Task, cells: Sequence[Cell], student:
         if answered and all(r.ok for r in out.criteria if r not in untested):
             result.ok, result.earned = True, result.points
     out.earned = round(sum(r.earned for r in out.criteria), 4)
-    out.answered = answered
+    out.answered, out.public = answered, task.hidden is not None
     out.messages += [f"Cell {label}: {text}." for label, text in session.cell_errors.items() if label.startswith("In")]
     return out

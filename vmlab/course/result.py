@@ -70,6 +70,7 @@ class TaskResult:
     criteria: list[CriterionResult] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
     answered: bool = True
+    public: bool = False  # only the public inputs were tried (a check in the notebook); hidden ones decide
 
 
 @dataclass
