@@ -264,6 +264,25 @@ def test_a_trial_starts_at_the_step_shown_and_leaves_the_boot_alone() -> None:
     view.close()
 
 
+class Unfinished(vmlab.BootmemAllocator):
+    """Good enough for a boot, and no further."""
+
+    def free_bootmem_core(self, bdata: BootmemData, addr: int, size: int) -> None:
+        if size == 4096:
+            raise ZeroDivisionError("division by zero")
+        super().free_bootmem_core(bdata, addr, size)
+
+
+def test_a_mistake_in_ones_own_class_is_said_not_swallowed() -> None:
+    view = views.bootmem("64M", position=30, bootmem=Unfinished)
+    view._handle_custom_msg({"do": "try", "call": "alloc", "size": "28"}, [])
+    steps = len(view.steps)
+    view._handle_custom_msg({"do": "try", "call": "free", "size": "4K", "address": "1M"}, [])
+    assert view.said == "Your allocator raised ZeroDivisionError: division by zero."
+    assert len(view.steps) == steps  # no step for a call that came to nothing
+    view.close()
+
+
 def test_a_machine_a_tape_and_a_size_show_the_same_boot() -> None:
     tape = vmlab.record(ram="32M")
     shown = [views.bootmem(source) for source in ("32M", vmlab.boot(ram="32M"), tape)]

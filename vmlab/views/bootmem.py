@@ -71,6 +71,8 @@ class Bootmem(View):
                 self.try_call(message["call"], **numbers)
             except ValueError as error:
                 self._say(str(error))
+            except Exception as error:  # of a reader's own allocator: nobody sees what is raised behind a button
+                self._say(f"Your allocator raised {type(error).__name__}: {error}.")
         elif what == "undo":
             self.undo()
         elif what == "leave":

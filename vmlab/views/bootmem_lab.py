@@ -158,18 +158,18 @@ class Recorder:
             before = bytes(bdata.map or b"")
             where = (bdata.node_boot_start >> PAGE_SHIFT) + bdata.last_pos, bdata.last_offset
             self._depth += 1
-            error = ""
+            error: KernelBug | KernelHang | None = None
             result = None
             try:
                 result = method(first, *args)
             except (KernelBug, KernelHang) as stop:
-                error = str(stop)
-                raise
+                error = stop
             finally:
                 self._depth -= 1
-                after = bytes(bdata.map or b"")
-                done = changes(before if before else b"\2" * len(after), after)
-                self._note(name, args, result, error, done if before else [], where)
+            after = bytes(bdata.map or b"")
+            self._note(name, args, result, str(error or ""), changes(before, after) if before else [], where)
+            if error is not None:
+                raise error
             return result
 
         return call
