@@ -19,7 +19,7 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> N
     from IPython.display import HTML, display
 
     texts = [[str(value) for value in row] for row in rows]
-    sides = ["left" if any(text.strip("0123456789,.%") for text in column) else "right" for column in zip(*texts, strict=True)]
+    sides = ["left" if any(text.strip("0123456789,.%–") for text in column) else "right" for column in zip(*texts, strict=True)]
     sides = sides or ["left"] * len(head)
 
     def line(kinds: Sequence[str], cells: Sequence[str]) -> str:
