@@ -147,19 +147,21 @@ def test_the_toy_counts_bytes_as_the_requests_lie():
     assert "page 1 allocated, 150 bytes used" in toy.text_alternative
 
 
-def test_the_bench_does_what_its_buttons_say():
+def test_the_bench_does_what_it_is_asked():
     bench = Bench(Toy(free=[(1, 5), (6, 12)]))
-    bench.go.click()
-    bench.size.value = 3968
-    bench.go.click()
-    assert bench.toy.bdata.last_offset == 0 and "in the rest of a page" in bench.outcome.value
-    bench.back.click()
-    assert bench.toy.bdata.last_offset == 100
-    bench.goal.value = 7 * 4096
-    bench.go.click()
-    assert bench.toy.requests[-1].address == 7 * 4096
-    bench.size.value = 1 << 20
-    bench.go.click()
-    assert "nothing fits" in bench.outcome.value
-    bench.again.click()
-    assert bench.toy.requests == [] and bench.text_alternative in bench.map.value
+    assert bench.last == -1
+    bench.ask(100)
+    bench.ask(3968)
+    assert bench.toy.bdata.last_offset == 0 and "in the rest of a page" in bench.outcome and "last_offset 0" in bench.numbers
+    bench.undo()
+    assert bench.toy.bdata.last_offset == 100 and bench.cells[1] == ["allocated", 100]
+    bench.ask(100, goal=7 * 4096)
+    assert bench.last == 7
+    bench.ask(1 << 20)
+    assert "nothing fits" in bench.outcome
+    bench.ask(10, align=24)
+    assert "The kernel stops" in bench.outcome
+    bench._on_message(bench, {"do": "ask", "size": 1.5, "align": 32, "goal": 0}, [])
+    assert "whole number" in bench.outcome
+    bench.reset()
+    assert bench.requests == 0 and bench.text_alternative == bench.toy.text_alternative

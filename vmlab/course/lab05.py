@@ -9,17 +9,20 @@ The allocator is the machine's own; nothing here decides where anything goes.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
-import ipywidgets as widgets
+import anywidget
+import traitlets
 
 from vmlab.errors import KernelBug, KernelHang
 from vmlab.hw.layout import PAGE_SHIFT, PAGE_SIZE
 from vmlab.mm.bootmem import BootmemAllocator
 from vmlab.mm.mmzone import PgData
+
+STATIC = Path(__file__).parent / "static"
 
 __all__ = ["Bench", "Request", "Toy", "bench"]
 
@@ -108,88 +111,77 @@ class Toy:
         return "; ".join(parts) + f". last_pos {self.bdata.last_pos}, last_offset {self.bdata.last_offset}."
 
 
-# Colours of the pictures in views/palette.py, each with a letter: never colour alone.
-_STYLE = {"reserved": ("#0072B2", "R", "#ffffff"), "free": ("#009E73", "F", "#000000"), "allocated": ("#fff3d6", "A", "#000000")}
-_USED = "#E69F00"
-
-
-def picture(toy: Toy) -> str:
-    """The map as HTML: a box a page, filled from below as far as it is used; the text alternative is its label."""
-    boxes = []
-    for i, (state, used) in enumerate(toy.cells()):
-        colour, letter, ink = _STYLE[state]
-        level = round(100 * used / PAGE_SIZE)
-        fill = f"linear-gradient(0deg,{_USED} 0 {level}%,{colour} {level}% 100%)" if state == "allocated" else colour
-        last = i == toy.bdata.last_pos and any(r.address is not None for r in toy.requests)
-        border = "4px solid #D55E00" if last else "1px solid #333"
-        style = f"width:52px;height:64px;box-sizing:border-box;border:{border};background:{fill};color:{ink};font-weight:bold"
-        below = f"{used} B" if state == "allocated" else "&nbsp;"
-        boxes.append(
-            f'<div style="text-align:center;font-size:12px;line-height:1.4"><div style="{style}">{letter}</div>{i}<br>{below}</div>'
-        )
-    label = html.escape(toy.text_alternative, quote=True)
-    return f'<div role="img" aria-label="{label}" style="display:flex;flex-wrap:wrap;gap:3px;padding:4px 0">{"".join(boxes)}</div>'
-
-
-class Bench(widgets.VBox):  # type: ignore[misc]
+class Bench(anywidget.AnyWidget):
     """Put requests to a toy map by hand: size, alignment and goal, a button, and the map after each."""
 
+    _esm = STATIC / "bench05.js"
+    _css = STATIC / "course.css"
+    cells: Any = traitlets.List(help="For each page what it is and how many bytes of it are used.").tag(sync=True)
+    start = traitlets.Int(0, help="Address of the first page, bytes.").tag(sync=True)
+    last = traitlets.Int(-1, help="Page last_pos; -1 before the first allocation.").tag(sync=True)
+    requests = traitlets.Int(0, help="Requests so far.").tag(sync=True)
+    outcome = traitlets.Unicode(help="What came of the last request.").tag(sync=True)
+    numbers = traitlets.Unicode(help="What the allocator remembers.").tag(sync=True)
+    text_alternative = traitlets.Unicode(help="The map in words.").tag(sync=True)
+    serial = traitlets.Int(0, help="Goes up by one with each change that was sent.").tag(sync=True)
+
     def __init__(self, toy: Toy | None = None) -> None:
+        super().__init__()
         self.toy = Toy() if toy is None else toy
-        narrow = widgets.Layout(width="220px")
-        self.size = widgets.BoundedIntText(value=100, min=1, max=1 << 20, description="Size, bytes", layout=narrow)
-        self.align = widgets.Dropdown(options=[1 << i for i in range(2, 15)], value=32, description="Align", layout=narrow)
-        goals = [("none", 0)] + [(f"page {i}", self.toy.start + i * PAGE_SIZE) for i in range(1, self.toy.pages)]
-        self.goal = widgets.Dropdown(options=goals, value=0, description="Goal", layout=narrow)
-        self.go = widgets.Button(description="Allocate", button_style="primary", tooltip="Put this request to the allocator")
-        self.back = widgets.Button(description="Take back", tooltip="Undo the last request")
-        self.again = widgets.Button(description="Start again", tooltip="The map before the first request")
-        self.map = widgets.HTML()
-        self.outcome = widgets.HTML()
-        self.go.on_click(lambda _: self.request())
-        self.back.on_click(lambda _: self._redo(self.toy.undo))
-        self.again.on_click(lambda _: self._redo(self.toy.reset))
-        super().__init__(
-            [
-                widgets.HBox([self.size, self.align, self.goal], layout=widgets.Layout(flex_flow="row wrap")),
-                widgets.HBox([self.go, self.back, self.again]),
-                self.map,
-                self.outcome,
-            ]
-        )
+        self.on_msg(self._on_message)
         self._show("No request yet.")
 
-    @property
-    def text_alternative(self) -> str:
-        """The map in words."""
-        return self.toy.text_alternative
+    def _on_message(self, _: Any, message: dict[str, Any], __: Any) -> None:
+        what = message.get("do")
+        if what == "ask":
+            numbers = [message.get(name) for name in ("size", "align", "goal")]
+            if all(isinstance(n, int) and 0 <= n < 1 << 32 for n in numbers):
+                self.ask(*cast(list[int], numbers))
+            else:
+                self._show("A size is a whole number of bytes.")
+        elif what == "undo":
+            self.undo()
+        elif what == "reset":
+            self.reset()
 
-    def request(self) -> None:
-        """What the button does."""
+    def ask(self, size: int, align: int = 32, goal: int = 0) -> None:
+        """One request, all three in bytes."""
         try:
-            address = self.toy.alloc(self.size.value, self.align.value, self.goal.value)
+            address = self.toy.alloc(size, align, goal)
         except (KernelBug, KernelHang) as error:
             self._show(f"The kernel stops: {error}")
             return
         if address is None:
-            self._show(f"{self.size.value} bytes: nothing fits, the answer is None.")
+            self._show(f"{size} bytes: nothing fits, the answer is None.")
             return
         merged = ", in the rest of a page that was in use" if self.toy.requests[-1].merged else ""
-        self._show(f"{self.size.value} bytes at address {address}: page {address // PAGE_SIZE}, offset {address % PAGE_SIZE}{merged}.")
+        self._show(f"{size} bytes at address {address}: page {address // PAGE_SIZE}, offset {address % PAGE_SIZE}{merged}.")
 
-    def _redo(self, change: Any) -> None:
-        change()
-        self._show(f"{len(self.toy.requests)} requests so far.")
+    def undo(self) -> None:
+        """Take the last request back."""
+        self.toy.undo()
+        self._show(f"Taken back. Requests so far: {len(self.toy.requests)}.")
+
+    def reset(self) -> None:
+        """The map before the first request."""
+        self.toy.reset()
+        self._show("No request yet.")
 
     def _show(self, sentence: str) -> None:
-        bdata = self.toy.bdata
-        asked = sum(r.size for r in self.toy.requests if r.address is not None)
-        taken = sum(state == "allocated" for state, _ in self.toy.cells())
-        self.map.value = picture(self.toy)
-        self.outcome.value = (
-            f'<div role="status" aria-live="polite">{html.escape(sentence)}<br>last_pos <b>{bdata.last_pos}</b> (thick frame), '
-            f"last_offset <b>{bdata.last_offset}</b>. {asked} bytes asked for, {taken} pages taken.</div>"
-        )
+        bdata, cells = self.toy.bdata, self.toy.cells()
+        done = [r.size for r in self.toy.requests if r.address is not None]
+        taken = sum(state == "allocated" for state, _ in cells)
+        with self.hold_sync():
+            self.cells = [list(cell) for cell in cells]
+            self.start = self.toy.start
+            self.last = bdata.last_pos if done else -1
+            self.requests = len(self.toy.requests)
+            self.outcome = sentence
+            self.numbers = (
+                f"last_pos {bdata.last_pos}, last_offset {bdata.last_offset}; bytes asked for: {sum(done)}, pages taken: {taken}."
+            )
+            self.text_alternative = self.toy.text_alternative
+            self.serial += 1
 
     def __repr__(self) -> str:
         return f"<Bench: {self.text_alternative}>"
