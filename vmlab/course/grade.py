@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from vmlab.course import bridge, generate, judge, submission
+from vmlab.course import bridge, generate, judge, sandbox, submission
 from vmlab.course.exercise import Exercise, exercise, exercises
 from vmlab.course.result import VERSION, Cell, CriterionResult, Result, TaskResult, exercise_version, fingerprint, submission_hash
 from vmlab.course.submission import Notebook
@@ -186,7 +186,7 @@ def unjudged(found: Exercise, work: Work, seed: str, why: str) -> Result:
 def judge_all(works: Sequence[Work], root: Path, seed: str, releases: dict[str, Notebook], jobs: int, fresh: bool,
               progress: Progress) -> int:
     """Judge every submission that has no valid stored result; returns how many were taken from the store."""
-    fingerprint()  # taken once, before the workers exist: they inherit it
+    fingerprint(), sandbox.room()  # made once, before the workers exist: they inherit both
     names: dict[str, list[str]] = {}
     for work in works:
         names.setdefault(work.assignment, []).append(work.student)
