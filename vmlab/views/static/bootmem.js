@@ -1,9 +1,7 @@
 
 // The boot bitmap. The steps come from Python, each with the bitmap as it was after a real call; see views/bootmem_lab.py.
 
-const COLUMNS = 64;
-const ROWS = 8;
-const WINDOW = COLUMNS * ROWS;
+const WINDOW = 512; // frames seen one by one: 8 rows of 64, or 16 of 32 where there is little room
 const OWNER_LOOK = {
   free: ["#14171c", ""], "reserved: not known to be RAM": ["#59616d", ""], "in the buddy lists": ["#009e73", "b"], "kernel image": ["#0072b2", "K"],
   "kernel image and bitmap": ["#0072b2", "K"], "bootmem bitmap": ["#cc79a7", "B"], "BIOS data page": ["#d55e00", "0"], "page tables": ["#f0e442", "P"], mem_map: ["#e69f00", "M"],
@@ -109,6 +107,8 @@ function render({ model, el }) {
   const speaker = announcer();
   const send = sender(model, "change:serial");
   let position = model.get("position");
+  let columns = 64;
+  let rows = 8;
   let windowStart = 0;
   let cursor = 0;
   let follow = true;
@@ -147,9 +147,9 @@ function render({ model, el }) {
 
   function setWindow(frame) {
     const { base = 0, end = 0 } = step();
-    const row = Math.floor((frame - base) / COLUMNS) - 1;
-    const rows = Math.max(Math.ceil((end - base) / COLUMNS) - ROWS, 0);
-    windowStart = base + clamp(row, 0, rows) * COLUMNS;
+    const row = Math.floor((frame - base) / columns) - 1;
+    const last = Math.max(Math.ceil((end - base) / columns) - rows, 0);
+    windowStart = base + clamp(row, 0, last) * columns;
   }
 
   function drawWhole(now) {
@@ -194,25 +194,27 @@ function render({ model, el }) {
   function drawClose(now) {
     const width = map.clientWidth;
     if (!width) return;
-    const cell = Math.floor((width - 66) / COLUMNS) || 1;
+    columns = width - 66 < 64 * 9 ? 32 : 64;
+    rows = WINDOW / columns;
+    const cell = Math.floor((width - 66) / columns) || 1;
     const tall = clamp(cell + 4, 13, 22);
     const left = 62;
-    const context = fitCanvas(map, width, ROWS * tall + 8);
+    const context = fitCanvas(map, width, rows * tall + 8);
     context.fillStyle = PALETTE.ground;
-    context.fillRect(0, 0, width, ROWS * tall + 8);
+    context.fillRect(0, 0, width, rows * tall + 8);
     const owners = names();
     context.font = "11px ui-monospace, monospace";
     context.textBaseline = "middle";
     const fresh = now.runs ?? [];
     const retiring = now.kind === "retire";
-    for (let row = 0; row < ROWS; row++) {
+    for (let row = 0; row < rows; row++) {
       const y = 4 + row * tall;
       context.fillStyle = "#c9ced6";
       context.textAlign = "right";
-      const first = windowStart + row * COLUMNS;
+      const first = windowStart + row * columns;
       if (first < now.end) context.fillText(thin(first), left - 6, y + tall / 2);
       context.textAlign = "center";
-      for (let column = 0; column < COLUMNS; column++) {
+      for (let column = 0; column < columns; column++) {
         const frame = first + column;
         const owner = ownerAt(now.ranges, frame);
         if (owner < 0) continue;
@@ -306,8 +308,8 @@ function render({ model, el }) {
     const box = map.getBoundingClientRect();
     const column = Math.floor((event.clientX - box.left - left) / cell);
     const row = Math.floor((event.clientY - box.top - 4) / tall);
-    const frame = windowStart + row * COLUMNS + column;
-    return column < 0 || column >= COLUMNS || row < 0 || row >= ROWS || frame >= step().end ? -1 : frame;
+    const frame = windowStart + row * columns + column;
+    return column < 0 || column >= columns || row < 0 || row >= rows || frame >= step().end ? -1 : frame;
   };
   map.addEventListener("pointermove", (event) => {
     const frame = frameUnder(event);
@@ -327,14 +329,14 @@ function render({ model, el }) {
     draw();
   });
   map.addEventListener("keydown", (event) => {
-    const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -COLUMNS, ArrowDown: COLUMNS, PageUp: -WINDOW, PageDown: WINDOW, Home: -Infinity, End: Infinity };
+    const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, PageUp: -WINDOW, PageDown: WINDOW, Home: -Infinity, End: Infinity };
     if (!(event.key in moves) || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     const { base = 0, end = 1 } = step();
     cursor = clamp(cursor + moves[event.key], base, Math.max(end - 1, base));
     follow = followTick.box.checked = false;
-    if (cursor < windowStart) windowStart = base + Math.floor((cursor - base) / COLUMNS) * COLUMNS;
-    else if (cursor >= windowStart + WINDOW) windowStart = base + (Math.floor((cursor - base) / COLUMNS) - ROWS + 1) * COLUMNS;
+    if (cursor < windowStart) windowStart = base + Math.floor((cursor - base) / columns) * columns;
+    else if (cursor >= windowStart + WINDOW) windowStart = base + (Math.floor((cursor - base) / columns) - rows + 1) * columns;
     draw();
   });
   whole.addEventListener("click", (event) => {
