@@ -85,7 +85,7 @@ def test_nothing_of_the_oracle_is_in_the_kit():
 def functions(*cells):
     """What solution cells define."""
     names: dict[str, object] = {}
-    for cell in cells:
+    for cell in ("from vmlab.course.kit.bootmem import BUG\nPAGE_SIZE = 4096", *cells):
         exec(compile(cell, "cell", "exec"), names)
     return names
 

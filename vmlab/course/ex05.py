@@ -255,7 +255,7 @@ ALLOC_ORDER = parsons(
     answer="alloc_order",
     lines={
         "A": "mark the pages from start on as reserved, as many as are still needed",
-        "B": "look upwards from the goal for a first page `start` behind which enough pages in a row are free",
+        "B": "look upwards from the goal for a first page, start, from which enough pages in a row are free",
         "C": "round the size up to whole pages, and the goal up to the alignment",
         "D": "sort the runs of free pages by length and take the shortest that is long enough",
         "E": "if start is last_pos + 1 and that last page has room: begin in its rest; count how many whole pages are still needed",
