@@ -246,7 +246,7 @@ def test_wrong_marks_in_both_functions(old, new, word, lost):
     refused("marks", text, word, [lost])
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*-right-*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*-right-*.txt")), ids=lambda p: p.stem)
 def test_differently_written_right_answers(path):
     task = path.stem.partition("-right-")[0]
     result = judge_with(ID, {task: path.read_text(encoding="utf-8")}, only=task)

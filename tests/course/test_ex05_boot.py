@@ -109,7 +109,7 @@ def test_the_solution_boots_a_machine_like_the_kernels(options):
     assert "are where the kernel puts them" in plug05.boot_report(mine)
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("alloc-core-right-*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("alloc-core-right-*.txt")), ids=lambda p: p.stem)
 @pytest.mark.filterwarnings("ignore:this is only a warning")
 def test_other_right_allocators_boot_too(path):
     text = "\n".join(line for line in path.read_text().split("\n") if not line.startswith("%"))
