@@ -252,6 +252,9 @@ def test_a_reader_in_the_lab_predicts_and_goes_through_a_split(lab):
     field.press("Enter")
     lab.wait_idle()
     assert lab.kernel("ask_half.answer") == "4352"
+    field.press("Shift+Enter")  # on to the next cell, as everywhere in a notebook
+    assert lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex") == ids.index("half-question") + 1
+    assert not field.evaluate("element => element === document.activeElement")
     lab.run_cell(ids.index("half-answer"))
     assert "4544" in show("half-answer").inner_text() and "not what you predicted" in show("half-answer").inner_text()
 

@@ -32,7 +32,7 @@ function render({ model, el }) {
   }
   if (!choices.length) {
     field = document.createElement("input");
-    field.type = "text"; field.id = name; field.autocomplete = "off"; field.setAttribute("aria-label", "Your prediction: " + model.get("question"));
+    field.type = "text"; field.id = name; field.autocomplete = "off"; field.setAttribute("aria-label", "Your prediction: " + model.get("question").replaceAll("`", ""));
     set.append(field, " " + model.get("unit") + " ");
   }
   const button = document.createElement("button");
@@ -61,7 +61,18 @@ function render({ model, el }) {
   };
   box.addEventListener("submit", commit);
   for (const input of box.querySelectorAll("input")) // Jupyter swallows what Enter does in a form
-    input.addEventListener("keydown", (event) => { if (event.key === "Enter") commit(event); });
+    input.addEventListener("keydown", (event) => { if (event.key === "Enter" && !event.shiftKey) commit(event); });
+  // The notebook's own keys, which suppressed shortcuts would take away: Escape goes back to the cell, Shift+Enter on to the next.
+  box.addEventListener("keydown", (event) => {
+    const cell = box.closest(".jp-Cell");
+    if (!cell) return;
+    if (event.key === "Escape") cell.focus();
+    if (event.key === "Enter" && event.shiftKey) {
+      event.preventDefault();
+      if (typed()) commit(event);
+      (cell.nextElementSibling ?? cell).focus();
+    }
+  });
   box.dataset.lmSuppressShortcuts = "true";
   ownKeys(box);
   model.on("change:answer", refresh);
