@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Buddy", "BuddyPicture", "buddy"]
 
 BEFORE, AFTER = 400, 400  # events sent around the position: the browser moves among them by itself
+LONG_STEP = 200  # events; no single allocation or free has as many
 SHOWN = 40  # blocks of a list the browser may show, at least
 MOST_CHOICES = 400  # allocated blocks offered for freeing
 MOST_STEPS = 20_000  # of a workload run from the picture
@@ -128,7 +129,7 @@ class BuddyPicture(View):
         """Send the state before some events around the position, and these events."""
         tape, position = self.tape, self.position
         length = len(tape)
-        start = max(0, min(position + 1, length) - BEFORE)
+        start = self._step_begins(min(position + 1, length) - BEFORE)
         end = min(length, position + 1 + AFTER)
         events = tape.events(start, end)
         machine = tape.seek(start - 1) if length else tape.live
@@ -160,6 +161,20 @@ class BuddyPicture(View):
             }
             self.serial += 1
             self._describe()
+
+    def _step_begins(self, event: int) -> int:
+        """The last event at or before *event* with which a step begins: there, state and events told so far agree.
+
+        Inside a step they do not: the kernel's lists change before the first event of it is told.
+        """
+        if event <= 0:
+            return 0
+        first = self.tape.op(self.tape.op_at(event)).first_event
+        if event - first > LONG_STEP:  # the boot hands over all memory in one operation, of many frees
+            for at in range(event, event - LONG_STEP, -1):
+                if self.tape.event(at)[0] in ("free", "boot_block", "alloc_begin"):
+                    return at
+        return first
 
     def _describe(self) -> None:
         machine = self.machine

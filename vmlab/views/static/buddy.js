@@ -67,9 +67,9 @@ function render({ model, el }) {
       model.send(send());
     } }, ...children);
   const controls = h("div", { class: "vml-act", role: "group", "aria-label": "Act on the machine" },
-    form("Allocate", () => ({ action: "allocate", gfp: gfp.value, order: order.value, owner: owner.value }), gfp, field("order", order), owner, allocate),
-    form("Free", () => ({ action: "free", pfn: block.value }), block, release),
-    form("Workload", () => ({ action: "workload", name: workload.value, seed: seed.value, n: steps.value }), workload, field("seed", seed), field("steps", steps), runIt),
+    form("Allocate a block", () => ({ action: "allocate", gfp: gfp.value, order: order.value, owner: owner.value }), gfp, field("order", order), owner, allocate),
+    form("Free a block", () => ({ action: "free", pfn: block.value }), block, release),
+    form("Run a workload", () => ({ action: "workload", name: workload.value, seed: seed.value, n: steps.value }), workload, field("seed", seed), field("steps", steps), runIt),
     runField, past, message);
 
   // -- the picture -------------------------------------------------------------------------------------------------

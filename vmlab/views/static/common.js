@@ -31,7 +31,14 @@ const inkOn = (colour) => {
 
 // The root of a view. JupyterLab's one-letter shortcuts (d d deletes a cell) must not act while the focus is in here.
 function viewRoot(name, label) {
-  return h("div", { class: `vml vml-${name}`, role: "group", "aria-label": label, "data-lm-suppress-shortcuts": "true" });
+  const root = h("div", { class: `vml vml-${name}`, role: "group", "aria-label": label, "data-lm-suppress-shortcuts": "true" });
+  // The browser would send a form on Enter, but JupyterLab takes that key away.
+  root.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.target.tagName !== "INPUT" || !event.target.form) return;
+    event.preventDefault();
+    event.target.form.requestSubmit();
+  });
+  return root;
 }
 
 function button(text, label, action, attributes = {}) {

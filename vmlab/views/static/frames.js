@@ -44,7 +44,10 @@ function render({ model, el }) {
   }
   const send = sender(model, "change:detail", 300);
   const line = timeLine({
-    go: (event) => send({ position: event }),
+    go: (event) => {
+      line.update({ position: event, length: model.get("length"), sentence: model.get("sentence"), call: model.get("call") }); // until Python answers
+      send({ position: event });
+    },
     goOp: (by) => model.send({ step: "op", by }),
   });
 
@@ -393,7 +396,7 @@ function render({ model, el }) {
 
   const at = (event) => {
     const box = canvas.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
+    return [event.clientX - box.left - canvas.clientLeft, event.clientY - box.top - canvas.clientTop];
   };
   let drag = null;
   canvas.addEventListener("pointerdown", (event) => {
