@@ -109,7 +109,7 @@ def boot_with(
     return Machine(ram, bootmem=type("YourBootmem", (StudentBootmem,), names), **options).power_on()
 
 
-def boot_report(m: Machine, ram: int | str | None = None) -> str:
+def boot_report(m: Machine) -> str:
     """In words: how the boot of *m* compares with the same machine booted by the kernel's own allocator."""
     twin = m.twin()
     twin.bootmem = BootmemAllocator()
