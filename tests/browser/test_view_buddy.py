@@ -78,7 +78,7 @@ def test_allocating_and_freeing_by_mouse(lab: LabPage) -> None:
 
     view.get_by_label("Allocated block to free").select_option(str(pfn))
     push(view, "Free")
-    becomes(lab, "m.stat.free > 0 and m.page(%d).state" % pfn, "free")
+    becomes(lab, f"m.page({pfn}).state", "free")
     at(lab, lab.kernel("len(m.tape) - 1"))
     agree(lab, view)
     assert view.get_by_label("Allocated block to free").is_disabled(), "nothing left to free"
@@ -216,7 +216,8 @@ def test_a_long_tape_is_scrubbed_across_windows(lab: LabPage) -> None:
         box = slider.bounding_box()
         assert box
         lab.page.mouse.click(box["x"] + box["width"] * share, box["y"] + box["height"] / 2)
-        lab.page.wait_for_function(f"() => Math.abs(Number(document.querySelector('.vml-buddy').dataset.event) - {end * share}) < {end * 0.05}")
+        away = f"Math.abs(Number(document.querySelector('.vml-buddy').dataset.event) - {end * share})"
+        lab.page.wait_for_function(f"() => {away} < {end * 0.05}")
         push(view, "One operation forward")
         lab.page.wait_for_timeout(300)
         at(lab, int(view.get_attribute("data-event") or 0))

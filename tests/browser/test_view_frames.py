@@ -123,8 +123,8 @@ def test_the_keyboard_alone_goes_from_all_of_ram_to_one_struct_page(lab: LabPage
     view = shown(lab)
     canvas = view.locator("canvas")
     lab.tab_to(canvas)
-    steps = [("ArrowRight", 1), ("ArrowRight", 2), ("ArrowDown", 258), ("Shift+ArrowRight", 514), ("ArrowLeft", 513), ("Shift+ArrowLeft", 257),
-             ("ArrowUp", 1), ("End", 16383), ("Home", 0), ("PageDown", 1), ("PageDown", 2)]
+    steps = [("ArrowRight", 1), ("ArrowRight", 2), ("ArrowDown", 258), ("Shift+ArrowRight", 514), ("ArrowLeft", 513),
+             ("Shift+ArrowLeft", 257), ("ArrowUp", 1), ("End", 16383), ("Home", 0), ("PageDown", 1), ("PageDown", 2)]
     for key, expected in steps:
         lab.press(key)
         becomes(lab, "v.cursor", expected)

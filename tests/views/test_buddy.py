@@ -67,9 +67,12 @@ def test_told_and_shown_agree_from_the_first_event_of_every_window():
                     lists[event[1]][event[2]].remove(event[3])
             elif event[0] == "boot_block":
                 counts[event[1]][9] += 1
+                lists[event[1]][9].insert(0, event[2])
         if tape.event(position)[0] in ("list_add", "list_del", "alloc", "boot_block"):
             then = {z.index: z for z in tape.seek(position).zones}
             assert counts == {i: z.nr_free() for i, z in then.items()}, position
+            for i, zone in then.items():
+                assert [blocks[:4] for blocks in lists[i]] == [area.blocks()[:4] for area in zone.free_area], position
 
 
 def test_moving_inside_the_window_sends_none(machine):

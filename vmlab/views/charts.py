@@ -49,7 +49,8 @@ class BuddyCharts(ipywidgets.VBox):  # type: ignore[misc]
                             interpolation=interpolation)
 
     def _labels(self, y: Any) -> Any:
-        return bqplot.Label(x=[0], y=[0], text=[""], scales={"x": self._x, "y": y}, default_size=11, x_offset=4, y_offset=-5, colors=[WHITE])
+        scales = {"x": self._x, "y": y}
+        return bqplot.Label(x=[0], y=[0], text=[""], scales=scales, default_size=11, x_offset=4, y_offset=-5, colors=[WHITE])
 
     def _figure(self, title: str, y: Any, marks: list[Any], form: str) -> Any:
         axes = [
@@ -96,8 +97,8 @@ class BuddyCharts(ipywidgets.VBox):  # type: ignore[misc]
         first = samples[0]
         self.text_alternative = (
             f"Over {len(samples)} samples up to event {events[-1]}, the order-{order} list went from "
-            f"{first.lengths.get(zone, empty)[order]} to {last[order]} blocks; the fragmentation index for order {order} from {first.fragmentation(zone, order):.2f} "
-            f"to {samples[-1].fragmentation(zone, order):.2f}.")
+            f"{first.lengths.get(zone, empty)[order]} to {last[order]} blocks; the fragmentation index for order {order} "
+            f"from {first.fragmentation(zone, order):.2f} to {samples[-1].fragmentation(zone, order):.2f}.")
         self._words.value = f'<p class="vml-chart-words">{self.text_alternative} Numbers at the line ends are orders.</p>'
 
     @staticmethod
