@@ -42,6 +42,7 @@ class BuddyPicture(View):
 
     _esm = esm("buddy_replay", "buddy_tree", "buddy_strip", "buddy")
     _css = css("buddy")
+    _moving = False  # several things change together, and are sent when all have
 
     window = traitlets.Dict(help="State before the first of some events around the position, and these events.").tag(sync=True)
     length = traitlets.Int(0, help="Events on the tape.").tag(sync=True)
@@ -53,6 +54,7 @@ class BuddyPicture(View):
     run = traitlets.Int(0, help="The run that is shown.").tag(sync=True)
     growing = traitlets.Bool(True, help="The tape's machine is still running, so its end can be acted at.").tag(sync=True)
     message = traitlets.Dict(help="What the last action did: text, and whether it failed.").tag(sync=True)
+    settled = traitlets.Int(0, help="Goes up when all of a change is sent, for what is drawn after it.")
     menus = traitlets.Dict(help="What the controls offer.").tag(sync=True)
 
     def __init__(self, source: Machine | Tape, zone: int | None = None, **traits: Any) -> None:
@@ -109,18 +111,24 @@ class BuddyPicture(View):
         """Take in what the machine did in the meantime. Happens by itself after each notebook cell."""
         if isinstance(self._given, Machine) and self.run == 0 and not self.tape.recording:
             self._timelines[0] = _recorded(self._given)  # somebody stopped the tape: go on with a new one
-            self.position = self.timeline.end
-            self._send_window()
+            self._show(self.timeline.end)
         elif len(self.tape) != self.length:
-            was_at_end = self.position == self.length - 1
-            with self.hold_sync():
-                if was_at_end:
-                    self.set_trait("position", self.timeline.end)
-                self._send_window()
+            self._show(self.timeline.end if self.position == self.length - 1 else self.position)
+
+    def _show(self, position: int, **traits: Any) -> None:
+        """Go to *position* of a tape that may have grown, with other changes, in one message."""
+        with self.hold_sync():
+            self._moving = True
+            for name, value in {**traits, "position": position}.items():
+                self.set_trait(name, value)
+            self._moving = False
+            self._send_window()
+        self.settled += 1
 
     def _moved(self, _change: Any) -> None:
-        start, end = self.window["start"], self.window["end"]
-        if not start - 1 <= self.position < end:
+        if self._moving:
+            return
+        if not self.window["start"] - 1 <= self.position < self.window["end"]:
             self._send_window()
         else:
             self._describe()
@@ -240,25 +248,19 @@ class BuddyPicture(View):
         at = tape.parent[1] if tape.parent else -1
         parent = self.runs[self.run].partition(":")[0]
         self._timelines.append(Timeline(tape))
+        self._moving = True  # until _done shows the end
         with self.hold_sync():
             self.runs = [*self.runs, f"branch {len(self.runs)}: from event {at} of {parent}"]
-            self.set_trait("position", -1)  # inside both tapes, until _done shows the end
             self.run = len(self.runs) - 1
 
     def _done(self, text: str, failed: bool = False) -> None:
-        with self.hold_sync():
-            self.message = {"text": text, "failed": failed, "serial": self.serial}
-            self.set_trait("position", self.timeline.end)
-            self._send_window()
+        self._show(self.timeline.end, message={"text": text, "failed": failed, "serial": self.serial})
 
     def show_run(self, index: int) -> None:
         """Show another run: 0 is the first, the others are branches."""
         if not 0 <= index < len(self._timelines):
             raise ValueError(f"run {index!r}: there are runs 0 to {len(self._timelines) - 1}")
-        with self.hold_sync():
-            self.run = index
-            self.set_trait("position", self.timeline.end)
-            self._send_window()
+        self._show(self._timelines[index].end, run=index)
 
     def _on_message(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
         try:
@@ -289,7 +291,7 @@ class Buddy(ipywidgets.VBox):  # type: ignore[misc]
                 pass
             else:
                 self.charts = BuddyCharts()
-                self.picture.observe(lambda _: self._draw_charts(), ["serial", "zone", "order", "run"])
+                self.picture.observe(lambda _: self._draw_charts(), ["settled", "zone", "order"])
                 self.picture.observe(lambda _: self.charts.mark(self.picture.position), ["position"])
         super().__init__([self.picture, self.charts] if self.charts else [self.picture])
         self.add_class("vml-whole")

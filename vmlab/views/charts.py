@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import bqplot
@@ -37,7 +38,7 @@ class BuddyCharts(ipywidgets.VBox):  # type: ignore[misc]
         self._tips = self._labels(self._index)
         self._here = [self._line(scale, WHITE, "solid", 1.5, "linear") for scale in (self._lengths, self._index)]
         figures = [
-            self._figure("Blocks on the free lists, by order", self._lengths, [*self._lines, self._ends, self._here[0]], "d"),
+            self._figure("Blocks on the free lists, by order (log scale)", self._lengths, [*self._lines, self._ends, self._here[0]], "d"),
             self._figure("Fragmentation index, by order asked for", self._index, [*self._curves, self._tips, self._here[1]], ".1f"),
         ]
         self._words = ipywidgets.HTML()
@@ -71,19 +72,21 @@ class BuddyCharts(ipywidgets.VBox):  # type: ignore[misc]
             samples = samples * 2
         empty = [0] * MAX_ORDER
         for i, line in enumerate(self._lines):
-            lengths = [s.lengths.get(zone, empty)[i] for s in samples]
+            lengths = [squeezed(s.lengths.get(zone, empty)[i]) for s in samples]
             with line.hold_sync():
                 line.x, line.y = events, lengths
                 line.stroke_width, line.opacities = (3.5, [1.0]) if i == order else (1.5, [0.85])
         top = max(1, *(n for s in samples for n in s.lengths.get(zone, empty)))
-        ticks = nice(top)
-        self._lengths.max = max(top * 1.05, ticks[-1])
-        self._x.min, self._x.max = events[0], events[-1] + (events[-1] - events[0]) * 0.07  # room for the labels at the line ends
-        for (across, upwards), marks in zip(self._axes, (ticks, [0, 0.2, 0.4, 0.6, 0.8, 1.0]), strict=True):
+        ticks = [n for n in (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000) if n <= top * 1.5]
+        high = squeezed(max(top, ticks[-1]))
+        self._lengths.max = high * 1.05
+        self._axes[0][1].tick_labels = {str(squeezed(n)): f"{n:,}" for n in ticks}
+        self._x.min, self._x.max = events[0], events[-1] + (events[-1] - events[0]) * 0.1  # room for the labels at the line ends
+        for (across, upwards), marks in zip(self._axes, ([squeezed(n) for n in ticks], [0, 0.2, 0.4, 0.6, 0.8, 1.0]), strict=True):
             across.tick_values = [n for n in nice(events[-1]) if n >= events[0]]
             upwards.tick_values = marks
         last = samples[-1].lengths.get(zone, empty)
-        self._label(self._ends, events[-1], [(float(n), str(i)) for i, n in enumerate(last)], top)
+        self._label(self._ends, events[-1], [(squeezed(n), str(i)) for i, n in enumerate(last)], high)
         tips: list[tuple[float, str]] = []
         for wanted, curve in zip(INDEX_ORDERS, self._curves, strict=True):
             values = [s.fragmentation(zone, wanted) for s in samples]
@@ -92,7 +95,7 @@ class BuddyCharts(ipywidgets.VBox):  # type: ignore[misc]
                 curve.stroke_width = 3.5 if wanted == order else 1.8
             tips.append((values[-1], str(wanted)))
         self._label(self._tips, events[-1], tips, 1.0)
-        self._span = top
+        self._span = high
         self.mark(position)
         first = samples[0]
         self.text_alternative = (
@@ -112,7 +115,7 @@ class BuddyCharts(ipywidgets.VBox):  # type: ignore[misc]
                 groups.append((value, [text]))
         with mark.hold_sync():
             mark.x, mark.y = [x] * len(groups), [g[0] for g in groups]
-            mark.text = [" ".join(g[1]) for g in groups]
+            mark.text = [" ".join(g[1]) if len(g[1]) < 4 else f"{g[1][0]} {g[1][1]} … {g[1][-1]}" for g in groups]
 
     def mark(self, position: int) -> None:
         """Move the vertical line that shows where in time the picture stands."""
@@ -121,6 +124,11 @@ class BuddyCharts(ipywidgets.VBox):  # type: ignore[misc]
                 line.x, line.y = [position, position], [0, top]
 
     _span = 1.0
+
+
+def squeezed(n: int) -> float:
+    """Where a count stands on the chart: a logarithm that has a place for none, rounded as the browser writes it."""
+    return round(math.log2(1 + n), 6)
 
 
 def nice(top: float) -> list[int]:
