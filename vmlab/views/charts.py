@@ -80,8 +80,8 @@ class BuddyCharts(ipywidgets.VBox):  # type: ignore[misc]
         ticks = [n for n in (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000) if n <= top * 1.5]
         high = squeezed(max(top, ticks[-1]))
         self._lengths.max = high * 1.05
-        self._axes[0][1].tick_labels = {str(squeezed(n)): f"{n:,}" for n in ticks}
-        self._x.min, self._x.max = events[0], events[-1] + (events[-1] - events[0]) * 0.1  # room for the labels at the line ends
+        self._axes[0][1].tick_labels = {f"{squeezed(n):.10g}": f"{n:,}" for n in ticks}  # keys as the browser writes numbers
+        self._x.min, self._x.max = events[0], events[-1] + (events[-1] - events[0]) * 0.14  # room for the labels at the line ends
         for (across, upwards), marks in zip(self._axes, ([squeezed(n) for n in ticks], [0, 0.2, 0.4, 0.6, 0.8, 1.0]), strict=True):
             across.tick_values = [n for n in nice(events[-1]) if n >= events[0]]
             upwards.tick_values = marks
