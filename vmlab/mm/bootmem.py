@@ -63,7 +63,9 @@ class BootmemAllocator(Part):
             raise KernelBug("reserve_bootmem_core", f"{addr:#x}+{size:#x} starts past the node", "start")
         if end > bdata.node_low_pfn:
             raise KernelBug("reserve_bootmem_core", f"{addr:#x}+{size:#x} ends past the node", "end")
-        bitmap = self._map(bdata, "reserve_bootmem_core", eidx)
+        bitmap = self._map(bdata, "reserve_bootmem_core", 0)
+        # Nobody checks for a range below the node: its index wraps, and the kernel sets bits of whatever lies far past the bitmap.
+        sidx, eidx = min(sidx, len(bitmap)), min(eidx, len(bitmap))
         twice = bitmap.count(1, sidx, eidx)
         bitmap[sidx:eidx] = b"\1" * (eidx - sidx)
         if self.on_event is not None:
@@ -86,8 +88,11 @@ class BootmemAllocator(Part):
         start = (addr + PAGE_SIZE - 1 & M32) // PAGE_SIZE
         sidx = start - boot_start // PAGE_SIZE & M32
         if sidx < eidx:
-            bitmap = self._map(bdata, "free_bootmem_core", eidx)
+            bitmap = self._map(bdata, "free_bootmem_core", 0)
+            sidx = min(sidx, len(bitmap))
             free_already = bitmap.find(0, sidx, eidx)
+            if free_already < 0 and eidx > len(bitmap):
+                free_already = len(bitmap)  # a size that wraps: past its bitmap the kernel finds zeroes, that is, a free page
             stop = eidx if free_already < 0 else free_already
             bitmap[sidx:stop] = bytes(stop - sidx)
             if free_already >= 0:
@@ -150,6 +155,11 @@ class BootmemAllocator(Part):
             bdata.last_offset = size & _OFFSET
             address = start * PAGE_SIZE + boot_start & M32
             merged = 0
+        taken = bitmap.find(1, start, start + areasize)
+        if taken >= 0 or start + areasize > len(bitmap):  # only if rounding *size* up to pages wrapped during the scan
+            stop = taken if taken >= 0 else len(bitmap)
+            bitmap[start:stop] = b"\1" * (stop - start)
+            raise KernelBug("__alloc_bootmem_core", f"page {stop} is taken already", "taken")
         bitmap[start : start + areasize] = b"\1" * areasize
         if self.on_event is not None:
             self.on_event(("bootmem_alloc", self._node(bdata), address, size, align, goal, merged))

@@ -59,7 +59,8 @@ class PageAllocator(Part):
         """
         page_flags = self.flags[pfn]
         if page_flags & _UNSOUND_FREE:
-            raise KernelBug("__free_pages_ok", f"frame {pfn} is freed while {'|'.join(flag_names(page_flags & _UNSOUND_FREE))}")
+            kind = "locked" if page_flags & 1 else "active" if page_flags & FORBIDDEN_WHEN_FREED else ""
+            raise KernelBug("__free_pages_ok", f"frame {pfn} is freed while {'|'.join(flag_names(page_flags & _UNSOUND_FREE))}", kind)
         if page_flags & ACCESS_BITS:
             self.flags[pfn] = page_flags & ~ACCESS_BITS
         current = self.kernel.current
@@ -70,9 +71,10 @@ class PageAllocator(Part):
         base = zone.start_pfn
         page_idx = pfn - base
         if page_idx & ((1 << order) - 1):
-            raise KernelBug("__free_pages_ok", f"frame {pfn} is not the start of an order-{order} block of zone {zone.name}")
+            raise KernelBug("__free_pages_ok", f"frame {pfn} is not the start of an order-{order} block of zone {zone.name}", "aligned")
         if order > _LAST:
-            raise KernelBug("__free_pages_ok", f"order {order}: the largest block is order {_LAST}")
+            zone.free_pages += 1 << order  # the kernel counts the pages before it looks at the order
+            raise KernelBug("__free_pages_ok", f"order {order}: the largest block is order {_LAST}", "order")
         ev = self.on_event
         if ev is not None:
             ev(("free", pfn, order, zone.index))
@@ -202,6 +204,10 @@ class PageAllocator(Part):
                     ev(("alloc", pfn, order, zone.index))
                 return pfn
             curr_order += 1
+        if order >= MAX_ORDER:
+            # alloc_pages() refuses these orders, alloc_pages_node() does not: free_area[order] is then some other
+            # field of the zone, and what it points to is no page of the zone.
+            raise KernelBug("rmqueue", f"order {order}: zone {zone.name} has free lists up to order {_LAST} only", "range")
         return None
 
     # -- choosing a zone ----------------------------------------------------------------------

@@ -5,6 +5,7 @@ kernel: mm/page_alloc.c (the second half of the file)
 
 from __future__ import annotations
 
+import re
 from array import array
 from typing import TYPE_CHECKING
 
@@ -79,10 +80,13 @@ class ZoneSetup(Part):
 
     def setup_mem_frac(self, text: str) -> list[int]:
         """The boot parameter memfrac=DMA,NORMAL,HIGH: size divisors for the watermarks. kernel: mm/page_alloc.c:setup_mem_frac"""
-        try:
-            ratios = [int(part, 0) for part in text.split(",")]
-        except ValueError:
-            raise ValueError(f"memfrac={text!r}: write up to three whole numbers, such as '64,32,16'") from None
+        if not isinstance(text, str):
+            raise TypeError(f"memfrac is text, such as '64,32,16', not {text!r}")
+        parts = text.removesuffix(",").split(",")
+        if not all(re.fullmatch(r"0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*", part) for part in parts):
+            raise ValueError(f"memfrac={text!r}: write up to three whole numbers, such as '64,32,16'")
+        # As in C, 0x introduces a hexadecimal number and 0 an octal one.
+        ratios = [int(part, 8 if part.startswith("0") and part[1:2] not in ("x", "X", "") else 0) for part in parts]
         if len(ratios) > MAX_NR_ZONES or min(ratios) < 1:
             raise ValueError(f"memfrac={text!r}: up to three numbers, each at least 1")
         return ratios + self.kernel.zone_balance_ratio[len(ratios) :]

@@ -10,7 +10,7 @@ from ...machine import Machine
 from ...mm.gfp import PF_MEMALLOC
 from ...mm.init import ram_frames
 from ...mm.reclaim import ScriptedReclaim
-from .common import bug_site, counts, free_pages, integer, need_balance, regular_mib, snap, zonelists
+from .common import block_order, bug_site, counts, free_pages, integer, need_balance, regular_mib, snap, zonelists
 
 Line = dict[str, Any]
 
@@ -33,15 +33,13 @@ class BuddyReplay:
         if op == "alloc":
             got |= self._alloc(machine, line)
         elif op == "free":
-            pfn = integer(line, "pfn")
-            if not 0 <= pfn < machine.mem.frames:
-                raise TraceError(f"frame {pfn} does not exist")
+            pfn = self._frame(machine, integer(line, "pfn"))
             try:
-                machine.page_allocator.free_pages(pfn, integer(line, "order"))
+                machine.page_allocator.free_pages(pfn, block_order(integer(line, "order")))
             except KernelBug as bug:
                 got |= {"r": "bug", "bug": bug_site(bug)}
         elif op == "reclaim":
-            self.reclaim.queue(integer(line, "ret"), [(int(p), int(o)) for p, o in line["frees"]])
+            self.reclaim.queue(integer(line, "ret"), [(self._frame(machine, p), block_order(o)) for p, o in line["frees"]])
             return got
         elif op == "clrnb":
             machine.clear_need_balance()
@@ -53,12 +51,18 @@ class BuddyReplay:
             raise TraceError(f"unknown operation {op!r}")
         return got | {"fp": free_pages(machine), "nb": need_balance(machine)}
 
+    @staticmethod
+    def _frame(machine: Machine, pfn: int) -> int:
+        if type(pfn) is not int or not 0 <= pfn < machine.mem.frames:
+            raise TraceError(f"frame {pfn} does not exist")
+        return pfn
+
     def _alloc(self, machine: Machine, line: Line) -> Line:
         stat = machine.stat
         wakes, calls = stat.wake_kswapd, stat.reclaim
         machine.current.flags = PF_MEMALLOC if line.get("memalloc") else 0
         try:
-            pfn = machine.page_allocator.alloc_pages(integer(line, "gfp"), integer(line, "order"))
+            pfn = machine.page_allocator.alloc_pages(integer(line, "gfp"), block_order(integer(line, "order")))
         except KernelHang:
             return {"r": "loop"}
         except KernelBug as bug:

@@ -22,11 +22,13 @@ _SITES = {
     ("free_bootmem_core", "free"): "bootmem.c:127",
     ("__alloc_bootmem_core", "size"): "bootmem.c:154",
     ("__alloc_bootmem_core", "align"): "bootmem.c:157",
+    ("__alloc_bootmem_core", "taken"): "bootmem.c:240",
     ("free_all_bootmem_core", "retired"): "bootmem.c:252",
     ("__free_pages_ok", "locked"): "page_alloc.c:106",
     ("__free_pages_ok", "active"): "page_alloc.c:108",
     ("__free_pages_ok", "aligned"): "page_alloc.c:121",
     ("__free_pages_ok", "order"): "page_alloc.c:134",
+    ("rmqueue", "range"): "page_alloc.c:217",
     ("build_zonelists", "highmem"): "page_alloc.c:617",
     ("virt_to_page", "node"): "nk.c:22",
 }
@@ -43,6 +45,13 @@ def integer(line: dict[str, Any], name: str) -> int:
     if type(value) is not int:
         raise TraceError(f"operand {name!r} must be a whole number, not {json.dumps(value)}")
     return value
+
+
+def block_order(order: int) -> int:
+    """An order, which is what the kernel shifts a 32-bit word by. Raises TraceError when it cannot be."""
+    if type(order) is not int or not 0 <= order < 32:
+        raise TraceError(f"an order is a whole number from 0 to 31, not {json.dumps(order)}")
+    return order
 
 
 def free_pages(machine: Machine) -> list[int]:

@@ -12,7 +12,7 @@ from ...mm.gfp import PF_MEMALLOC
 from ...mm.mmzone import PgData
 from ...mm.page_init import free_boot_pages
 from ...mm.reclaim import ScriptedReclaim
-from .common import bug_site, counts, lists_text
+from .common import block_order, bug_site, counts, lists_text
 
 Line = dict[str, Any]
 
@@ -103,6 +103,7 @@ class NumaReplay:
 
     def _alloc(self, nid: int | None, gfp: int, order: int, memalloc: int) -> Line:
         machine = self.machine
+        order = block_order(order)
         stat = machine.stat
         wakes, yields = stat.wake_kswapd, stat.yield_
         self.reclaim.calls.clear()
@@ -131,7 +132,7 @@ class NumaReplay:
 
     def _free(self, nid: int, pfn: int, order: int) -> None:
         if self._on_node(nid, pfn):
-            self.machine.page_allocator.free_pages(pfn, order)
+            self.machine.page_allocator.free_pages(pfn, block_order(order))
 
     def _on_node(self, nid: int, pfn: int) -> bool:
         """Whether node *nid* has the frame. A frame of a node whose set-up failed is recorded under node 0 (its node_id was
@@ -145,7 +146,7 @@ class NumaReplay:
         if len(blocks) % 3:
             raise TraceError("reclaim takes a number and triples (node, frame, order)")
         triples = [blocks[i : i + 3] for i in range(0, len(blocks), 3)]
-        self.reclaim.queue(ret, [(pfn, order) for nid, pfn, order in triples if self._on_node(nid, pfn)])
+        self.reclaim.queue(ret, [(pfn, block_order(order)) for nid, pfn, order in triples if self._on_node(nid, pfn)])
         return {}
 
     def _op_cpu(self, line: Line, nid: int) -> Line:

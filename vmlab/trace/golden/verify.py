@@ -26,6 +26,9 @@ REPLAYS: dict[str, Callable[[Line], Replay]] = {
     "numa": NumaReplay,
 }
 
+# What replaying a line raises when a value on it is of the wrong kind or size.
+_MALFORMED = (LookupError, TypeError, ValueError, AttributeError, AssertionError, ArithmeticError, MemoryError, RecursionError)
+
 
 class Divergence(NamedTuple):
     """The first place where the model and the real kernel differ."""
@@ -82,7 +85,7 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, Line]]:
             continue
         try:
             value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise TraceError(f"{path}, line {number}: not JSON ({error})") from None
         if not isinstance(value, dict):
             raise TraceError(f"{path}, line {number}: a JSON object is expected, not {type(value).__name__}")
@@ -143,7 +146,7 @@ def verify(path: str | Path) -> Report:
     done = 0
     try:
         replay = REPLAYS[subsystem](header)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except _MALFORMED as error:
         raise TraceError(f"{path}, line 1: malformed header ({type(error).__name__}: {error})") from error
     for number, line in lines:
         try:
@@ -152,7 +155,7 @@ def verify(path: str | Path) -> Report:
             if isinstance(error, TraceError):
                 raise TraceError(f"{path}, line {number}: {error}") from None
             return Report(name, done, Divergence(number, _operation(line), "(outcome)", "as recorded", str(error)))
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        except _MALFORMED as error:
             raise TraceError(f"{path}, line {number}: malformed operation {_short(line)} ({type(error).__name__}: {error})") from error
         found = difference(line, got)
         if found:
