@@ -52,12 +52,22 @@ def frames(lab: LabPage) -> Locator:
 
 def buddy(lab: LabPage) -> Locator:
     """The buddy allocator in the middle of a run."""
-    return _widget(lab, MIXED + "views.buddy(m)")
+    busy = """
+m = vmlab.boot(ram="64M")
+tape = m.record()
+m.run(vmlab.workload("mixed", seed=7, n=900))
+tape.stop()
+v = views.buddy(tape)
+cuts = [i for i in range(len(tape)) if tape.event(i)[0] == "expand" and tape.event(i)[2] == 2]
+v.position = cuts[-1]
+v
+"""
+    return _widget(lab, "import vmlab\nfrom vmlab import views" + busy)
 
 
 def zones(lab: LabPage) -> Locator:
     """Zones, watermarks and one request, pass by pass."""
-    return _widget(lab, "from vmlab import views\nviews.zones('2G', gfp=0x1d2)")
+    return _widget(lab, "from vmlab import views\nv = views.zones('2G', gfp=0x1d2)\nv.preset('low')\nv")
 
 
 def bootmem(lab: LabPage) -> Locator:

@@ -156,7 +156,7 @@ function render({ model, el }) {
     const inPast = here < length - 1 || !model.get("growing");
     past.classList.toggle("vml-in-past", inPast);
     past.textContent = !inPast ? "At the end of the tape: acting here changes the machine itself."
-      : here < length - 1 ? "You are in the past: acting here starts a new branch, a second machine; this run stays as it is."
+      : here < length - 1 ? "You are in the past: acting here starts a new branch, a second machine, before the request shown; this run stays as it is."
         : "This tape is finished: acting here starts a new branch, a second machine.";
     for (const [element, name] of [[allocate, "Allocate"], [release, "Free"], [runIt, "Run"]]) {
       element.textContent = inPast ? `${name} in a branch` : name;
@@ -214,10 +214,10 @@ function render({ model, el }) {
     const [name, eventZone, eventOrder, eventPfn] = event ?? [];
     const about = focus(operation);
     const current = levelNow();
-    const room = Math.max(2, Math.floor(((lists.clientWidth || 500) - 46 - 64 - 58 - 96) / (String(zone.end).length * 7.2 + 20)));
+    const room = Math.max(2, Math.floor(((lists.clientWidth || 500) - 46 - 64 - 88 - 96) / (String(zone.end).length * 7.2 + 20)));
     const hadFocus = lists.contains(document.activeElement) ? document.activeElement.dataset.at : null;
     const rows = [h("div", { class: "vml-list vml-list-head", role: "row" }, h("span", { role: "columnheader" }, "order"), h("span", { role: "columnheader", class: "vml-count" }, "blocks"),
-      h("span", { role: "columnheader" }, "first frames"), h("span", { role: "columnheader", title: `Pair bit of the pair with frame ${about}` }, "pair bit"))];
+      h("span", { role: "columnheader" }, "first frames"), h("span", { role: "columnheader", title: `The bit of the pair that frame ${about} is in, at each order` }, `bit of ${about}`))];
     for (let level = 0; level < 10; level++) {
       const mine = event && eventZone === zone.index && eventOrder === level;
       const [bit, index] = bitAt(zone, level, about);
