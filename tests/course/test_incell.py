@@ -183,6 +183,20 @@ def test_only_the_cells_an_answer_depends_on_are_run_again() -> None:
     assert needed_cells(history, ["nothing"]) == []
 
 
+def test_run_all_twice_keeps_the_imports_before_what_uses_them() -> None:
+    once = ["from vmlab import course", 'q = course.question("a/b")\nanswer = q["x"]', 'course.check("a/b")']
+    cells = needed_cells(["", *once, *once[:1], 'q = course.question("a/c")\nother = q["y"]'], ["answer"])
+    assert [c.label for c in cells] == ["In [1]", "In [2]"]
+
+
+def test_a_number_may_be_typed_with_its_unit_and_with_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    p = Prediction("k", "?", [], "frames")
+    for typed, right in (("16,384 frames", True), ("16 384", True), ("16\u202f384 frames", True), ("0x4000", True), ("384", False)):
+        p.commit(typed)
+        assert p.is_right(16384) is right, typed
+
+
 def test_report_says_the_same_in_html_and_in_text() -> None:
     task = toy.EXERCISE.task("buddy-of")
     result = check_public(toy.EXERCISE, task, [incell.Cell("In [1]", "def buddy_of(pfn, order):\n    return '<b>' if order else 9")], "x")

@@ -136,7 +136,7 @@ class _Names(ast.NodeVisitor):
     def visit_Expr(self, node: ast.Expr) -> None:
         if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute) and not self.depth:
             inner: ast.expr = node.value.func.value
-            if isinstance(inner, ast.Name):  # `steps.append(3)` changes steps
+            if isinstance(inner, ast.Name) and inner.id != "course":  # `steps.append(3)` changes steps; `course.check(…)` nothing
                 self.defines.add(inner.id)
         self.generic_visit(node)
 
@@ -148,14 +148,20 @@ def needed_cells(history: Sequence[str], names: Sequence[str]) -> list[Cell]:
     seen: set[str] = set()
     for number in range(len(history) - 1, -1, -1):
         source = history[number]
-        if not source.strip() or source in seen:
+        if not source.strip():
+            continue
+        again = source in seen  # of a cell run several times the last run counts
+        if again and history.index(source) < number:
             continue
         seen.add(source)
         found = _Names()
         try:
-            found.visit(ast.parse(prepare(source)))
+            tree = ast.parse(prepare(source))
+            found.visit(tree)
         except (SyntaxError, ValueError, RecursionError):
             continue  # a cell that does not compile never ran
+        if again and not any(isinstance(statement, (ast.Import, ast.ImportFrom)) for statement in tree.body):
+            continue  # but what it imports was there for the cells before that, from its first run on
         if found.defines & wanted:
             wanted |= found.uses
             chosen.append(Cell(f"In [{number}]", source))

@@ -138,7 +138,7 @@ class Bench(anywidget.AnyWidget):
             if all(isinstance(n, int) and 0 <= n < 1 << 32 for n in numbers):
                 self.ask(*cast(list[int], numbers))
             else:
-                self._show("A size is a whole number of bytes.")
+                self._show("A size is a whole number of bytes, below 4 GiB.")
         elif what == "undo":
             self.undo()
         elif what == "reset":

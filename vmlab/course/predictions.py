@@ -19,12 +19,12 @@ _live: dict[str, Any] = {}  # the widget on screen for each prediction, so that 
 
 
 def _number(value: Any) -> float | None:
-    """A number from what somebody typed ("4096", "0x1000", "1,024", "12 %"), None when it is not one."""
+    """A number from what somebody typed ("4096", "0x1000", "1,024", "1 024", "12 %"), None when it is not one."""
     if isinstance(value, bool):
         return None
     if isinstance(value, (int, float)):
         return float(value)
-    text = str(value).strip().replace(",", "").replace("_", "").replace("\u202f", "").rstrip("%").strip()
+    text = "".join(str(value).split()).replace(",", "").replace("_", "").rstrip("%")  # split() takes narrow spaces away, too
     try:
         return float(int(text, 0))
     except ValueError:
@@ -84,7 +84,7 @@ class Prediction:
 
     def is_right(self, truth: object, tolerance: float = 0.0) -> bool:
         """Whether the kept answer agrees with `truth`: as numbers when both are numbers, else as texts."""
-        mine, real = _number(self.answer) if self.answer else None, _number(truth)
+        mine, real = _number(self.answer.strip().removesuffix(self.unit)) if self.answer else None, _number(truth)
         if mine is not None and real is not None:
             return abs(mine - real) <= tolerance * abs(real)
         return bool(self.answer) and self.answer.casefold() == str(truth).strip().casefold()

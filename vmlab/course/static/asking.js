@@ -43,6 +43,12 @@ function render({ model, el }) {
   box.append(set, said);
   el.append(box);
 
+  // With a unit the answer is a number; "12 bits", "1,024", "0x400" and "12 %" are understood (predictions.py reads them).
+  const unit = model.get("unit");
+  const number = (text) => {
+    const digits = (text.endsWith(unit) ? text.slice(0, -unit.length) : text).replace(/[\s,_]|%$/g, "");
+    return digits !== "" && Number.isFinite(Number(digits));
+  };
   const typed = () => field ? field.value.trim() : (box.querySelector("input:checked") || {}).value || "";
   const refresh = () => {
     const answer = model.get("answer");
@@ -54,6 +60,7 @@ function render({ model, el }) {
   const commit = (event) => {
     event.preventDefault();
     if (!typed()) { said.textContent = field ? "Write a prediction first." : "Choose one first."; return; }
+    if (field && unit && !number(typed())) { said.textContent = `That is not a number: the answer is in ${unit}; write it in digits, such as 1024 or 0x400.`; return; }
     model.set("outcome", "");
     model.set("answer", typed());
     model.save_changes();

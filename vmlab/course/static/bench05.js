@@ -18,7 +18,7 @@ function render({ model, el }) {
   const goal = make("select", {}, make("option", { value: 0, textContent: "none" }));
   for (let i = 1; i < model.get("cells").length; i++)
     goal.append(make("option", { value: model.get("start") + i * PAGE, textContent: `page ${i}` }));
-  const ask = () => model.send({ do: "ask", size: Number(size.value), align: Number(align.value), goal: Number(goal.value) });
+  const ask = () => model.send({ do: "ask", size: size.value === "" ? null : Number(size.value), align: Number(align.value), goal: Number(goal.value) });
   const button = (text, act) => make("button", { type: "button", textContent: text, onclick: act });
   const field = (text, input) => make("label", { style: "margin-right:14px" }, text + " ", input);
   const map = make("div", { style: "display:flex;flex-wrap:wrap;gap:3px;padding:8px 0 4px" });
@@ -32,6 +32,7 @@ function render({ model, el }) {
     "R reserved · F free · A allocated, filled as far as it is used · thick frame: page last_pos" });
   const box = make("div", { className: "vmlab-ask", style: "max-width:none" }, fields, map, legend, said);
   size.addEventListener("keydown", (event) => { if (event.key === "Enter") ask(); }); // Jupyter swallows what Enter does in a form
+  box.addEventListener("keydown", (event) => { if (event.key === "Escape") box.closest(".jp-Cell")?.focus(); }); // back to the notebook
   box.querySelectorAll("input, select, button").forEach((e) => { e.dataset.lmSuppressShortcuts = "true"; });
   el.append(box);
 

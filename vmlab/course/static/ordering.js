@@ -85,6 +85,7 @@ function render({ model, el }) {
     ownKeys(box);
   }
   box.dataset.lmSuppressShortcuts = "true";
+  box.addEventListener("keydown", (e) => { if (e.key === "Escape") box.closest(".jp-Cell")?.focus(); }); // back to the notebook
   model.on("change:order", draw);
   draw();
   el.append(box);

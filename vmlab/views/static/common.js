@@ -38,6 +38,10 @@ function viewRoot(name, label) {
     event.preventDefault();
     event.target.form.requestSubmit();
   });
+  // With the notebook's shortcuts suppressed nothing else would lead back to it: Escape focuses the view's own cell.
+  root.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !event.defaultPrevented) root.closest(".jp-Cell")?.focus();
+  });
   return root;
 }
 
