@@ -28,7 +28,8 @@ def setup_memory_region(kernel: Kernel) -> None:
     if not kernel.config.sanitize_e820:
         kernel.e820 = bios[:E820MAX]
         return
-    copied = copy_e820_map(sanitize_e820_map(bios) or bios)
+    sanitized = sanitize_e820_map(bios)
+    copied = copy_e820_map(bios if sanitized is None else sanitized)
     if copied is None:
         raise ValueError("an e820 map needs at least two ranges that do not wrap around; the kernel ignores anything less")
     kernel.e820 = copied
