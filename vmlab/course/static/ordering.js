@@ -35,7 +35,9 @@ function render({ model, el }) {
   function item(letter) {
     const li = document.createElement("li");
     const mark = document.createElement("span"); mark.className = "letter"; mark.textContent = letter;
-    const line = document.createElement("span"); line.className = "line"; line.textContent = text[letter];
+    const line = document.createElement("span"); line.className = "line"; line.textContent = text[letter].trimStart();
+    const indent = text[letter].length - text[letter].trimStart().length; // kept when a long line is broken in a narrow notebook
+    line.style.cssText = `padding-left: ${indent + 2}ch; text-indent: -2ch`;
     li.append(mark, line);
     return li;
   }

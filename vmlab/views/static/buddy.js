@@ -48,8 +48,8 @@ function render({ model, el }) {
   const block = h("select", { "aria-label": "Allocated block to free" });
   const workload = h("select", { "aria-label": "Workload" }, ...options(menus.workloads.map(([name]) => [name, name])));
   for (const [i, [, text]] of menus.workloads.entries()) workload.options[i].title = text;
-  const seed = h("input", { type: "number", "aria-label": "Seed", value: 1, min: 0, step: 1 });
-  const steps = h("input", { type: "number", "aria-label": "Steps", value: 200, min: 1, max: 20000, step: 1 });
+  const seed = h("input", { type: "number", "aria-label": "Seed", value: 1, min: 0, step: 1, required: true });
+  const steps = h("input", { type: "number", "aria-label": "Steps", value: 200, min: 1, max: 20000, step: 1, required: true });
   const allocate = button("Allocate", "Allocate", null, { type: "submit", class: "vml-button vml-main" });
   const release = button("Free", "Free", null, { type: "submit", class: "vml-button vml-main" });
   const runIt = button("Run", "Run workload", null, { type: "submit", class: "vml-button vml-main" });
