@@ -95,7 +95,8 @@ def test_lines_are_ordered_with_the_keyboard_and_announced(lab: LabPage) -> None
 
 
 def test_a_check_shows_a_readable_report_in_both_themes(lab: LabPage) -> None:
-    cells = [FIRST, "def buddy_of(pfn, order):\n    return pfn + (1 << order)", 'course.check("00-toy/buddy-of")', 'course.question("00-toy/split")',
+    wrong = "def buddy_of(pfn, order):\n    return pfn + (1 << order)"
+    cells = [FIRST, wrong, 'course.check("00-toy/buddy-of")', 'course.question("00-toy/split")',
              'split = [[1, 2]]\ncourse.check("00-toy/split")']
     lab.scratch(cells).run_all()
     report = lab.output(2).get_by_role("status")
