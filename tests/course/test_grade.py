@@ -5,9 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +20,7 @@ import pytest
 from tests.course import toy
 from tests.course.attacks import ATTACKS, MARKER
 from tests.course.corpus import HONEST, SOURCE, honest
-from tests.helpers import skip_loudly
+from tests.helpers import ROOT, skip_loudly
 from vmlab.course import bridge, exercise, generate, grade, sandbox
 from vmlab.course.result import Result
 
@@ -183,3 +187,42 @@ def test_a_child_cannot_reach_a_server_on_this_machine() -> None:
             thread.join()
     assert reply.value and reply.value[0]["type"] in ("OSError", "ConnectionRefusedError", "PermissionError")
     assert len(reached) == 1 and os.getpid()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C of a process group")
+def test_ctrl_c_ends_the_run_at_once_keeps_what_was_judged_and_leaves_nothing(tmp_path: Path) -> None:
+    busy = "import time\ntime.sleep(2)\ndef buddy_of(pfn, order):\n    return 0"
+    for name in "abcdef":
+        hand_in(tmp_path / "class", name, honest({} if name == "a" else {"buddy-of": busy}))
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    command = [sys.executable, "-m", "vmlab.course.grade", str(tmp_path / "class"), "--jobs", "2"]
+    source = tmp_path / "class-graded/solutions/00-toy/00-toy.ipynb"
+    source.parent.mkdir(parents=True)
+    source.write_text(generate.to_text(SOURCE), encoding="utf-8")
+    env = {**os.environ, "VMLAB_EXERCISES": str(Path(toy.__file__)), "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
+    results = tmp_path / "class-graded/.vmlab/results"
+    run = subprocess.Popen(command, env=env, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 60
+        while not list(results.rglob("a.json")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.killpg(run.pid, signal.SIGINT)
+        said = run.communicate(timeout=60)[1]
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+    assert run.returncode == 130 and "goes on from there" in said and "Traceback" not in said, said
+    judged = {path.stem for path in results.rglob("*.json")}
+    assert "a" in judged and len(judged) < 6
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_killed_runs_left_behind_is_swept_away_after_a_day(tmp_path: Path) -> None:
+    for name in ("vmlab-box-old", "vmlab-run-old", "vmlab-run-new", "other"):
+        (tmp_path / name).mkdir()
+        if not name.endswith("new"):
+            os.utime(tmp_path / name, (1, 1))
+    (tmp_path / "vmlab-run-link").symlink_to(tmp_path / "other")
+    sandbox._sweep(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"vmlab-run-new", "other", "vmlab-run-link"}

@@ -13,6 +13,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 import warnings
@@ -168,7 +169,24 @@ def stage(work: Work, root: Path) -> None:
 # --- judging in parallel ---------------------------------------------------------------------------------------------------------
 
 
+_stopped = False  # in a worker: Ctrl-C was pressed, judge nothing more
+
+
+def _worker() -> None:
+    """Prepare a worker process: Ctrl-C ends what it judges (the sandbox is closed on the way out) and what waits behind it."""
+
+    def stop(number: int, frame: object) -> None:
+        global _stopped
+        if not _stopped:
+            _stopped = True
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+
+
 def _judge_one(exercise_id: str, cells: list[Cell], student: str, seed: str, notes: list[str], classmates: list[str]) -> Result:
+    if _stopped:
+        raise KeyboardInterrupt
     return judge.judge(exercise(exercise_id), cells, student, seed=seed, notes=notes, classmates=classmates)
 
 
@@ -205,7 +223,7 @@ def judge_all(works: Sequence[Work], root: Path, seed: str, releases: dict[str, 
     progress.show("judging", done, len(works))
     while waiting:  # a second round only when a worker died; the one it died on is then judged alone
         futures: dict[Future[Result], Work] = {}
-        with ProcessPoolExecutor(max_workers=max(1, min(jobs, len(waiting)))) as pool:
+        with ProcessPoolExecutor(max_workers=max(1, min(jobs, len(waiting))), initializer=_worker) as pool:
             try:
                 for work, cells in waiting:
                     mates = [n for n in names[work.assignment] if n != work.student]
@@ -214,11 +232,16 @@ def judge_all(works: Sequence[Work], root: Path, seed: str, releases: dict[str, 
                 pass
             pending = set(futures)
             while pending:
-                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+                try:
+                    finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+                except KeyboardInterrupt:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
                 for future in finished:
                     work = futures[future]
                     try:
                         work.result = future.result()
+                        bridge.keep(root, work.assignment, work.assignment, work.result)  # a run that is broken off goes on from here
                     except BrokenProcessPool:
                         continue
                     except Exception as error:  # a bug of ours on one submission; the others go on
@@ -444,6 +467,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"vmlab grade: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nvmlab grade: interrupted. What was judged is kept; the same command goes on from there.", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import signal
 import threading
 import time
@@ -51,16 +52,20 @@ class Session:
         """Start a child and run the cells; a cell that ends or hangs the process is left out and the rest are tried again."""
         while self._child is None and not self._hopeless:
             if self._starts > RESTARTS:
-                self._hopeless = "the code ended its process again and again; the judge gave up"
+                self._hopeless = "ended its process again and again; the judge gave up"
                 return
             if time.monotonic() > self.deadline:
-                self._hopeless = f"the notebook as a whole used up the {BUDGET_SECONDS:g} seconds the judge gives it"
+                self._hopeless = f"used up the {BUDGET_SECONDS:g} seconds the judge gives a whole notebook"
                 return
             self._starts += 1
             child = sandbox.Child(sandbox.room(), self.questions)
             self.trouble = child.trouble
             self.cells = [c for c in self.cells if c not in self.fatal]
-            reply = child.load([[c.label, c.source] for c in self.cells], min(LOAD_SECONDS, self._left()))
+            try:
+                reply = child.load([[c.label, c.source] for c in self.cells], min(LOAD_SECONDS, self._left()))
+            except BaseException:  # Ctrl-C
+                child.close()
+                raise
             if reply.ending is None:
                 self._child = child
                 for error in reply.value or []:
@@ -74,7 +79,7 @@ class Session:
                 self.fatal.add(culprit)
                 self.cell_errors[culprit.label] = f"it {reply.ending.says}"
             else:
-                self._hopeless = f"the code could not be run: {reply.ending.says}"
+                self._hopeless = f"could not be run: it {reply.ending.says}"
 
     def _left(self) -> float:
         return max(self.deadline - time.monotonic(), 0.1)
@@ -107,7 +112,8 @@ def _failure(task: Task, reply: sandbox.Reply, session: Session, hidden: bool) -
     kind = reply.error.get("kind")
     if kind == "missing":
         wanted = reply.error.get("name") or ""
-        makers = {c.label for c in session.handed_in if wanted and wanted in c.source and not c.label.startswith("given cell")}
+        makes = re.compile(rf"^[ \t]*(?:(?:def|class)[ \t]+{re.escape(wanted)}\b|{re.escape(wanted)}[ \t]*[:=])", re.MULTILINE)
+        makers = {c.label for c in session.handed_in if wanted and not c.label.startswith("given cell") and makes.search(c.source)}
         broken = [f"cell {label}: {text}" for label, text in session.cell_errors.items() if label in makers]
         why = f" A cell of yours failed, which may be the reason: {'; '.join(broken[:3])}." if broken else ""
         return f"There is no {reply.error.get('name') or name} in the notebook yet.{why}"
@@ -210,7 +216,7 @@ def try_case(task: Task, case: Case, session: Session, results: Mapping[str, Cri
                 item.expected = plain.show(verdict.expected)
         if not verdict.ok:
             item.note = " ".join(x for x in (verdict.note, verdict.where if shown and reveal else "") if x)
-            mistake = _mistake(task, case, reply.value, name)
+            mistake = _mistake(task, case, reply.value, name) if answered else None  # nothing written yet: nothing misunderstood
             item.mistake = mistake.says if mistake else ""
         result.evidence.append(item)
     return answered, reply.value

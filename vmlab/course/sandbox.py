@@ -14,6 +14,7 @@ import os
 import queue
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import sysconfig
@@ -72,10 +73,23 @@ class Reply:
 # --- the room --------------------------------------------------------------------------------------------------------------------
 
 
+def _sweep(folder: Path, age: float = 86400.0) -> None:
+    """Remove what runs that were killed left behind: this user's boxes and scratch folders not touched for `age` seconds."""
+    for old in [*folder.glob("vmlab-box-*"), *folder.glob("vmlab-run-*")]:
+        try:
+            seen = old.lstat()
+            mine = not hasattr(os, "getuid") or seen.st_uid == os.getuid()
+            if mine and stat.S_ISDIR(seen.st_mode) and time.time() - seen.st_mtime > age:
+                shutil.rmtree(old, ignore_errors=True)
+        except OSError:
+            continue
+
+
 @functools.cache
 def _box() -> str:
     """A folder with copies of child.py and kit/, made once a process: the only vmlab files a child ever sees."""
     here = Path(__file__).parent
+    _sweep(Path(tempfile.gettempdir()))
     box = Path(tempfile.mkdtemp(prefix="vmlab-box-"))
     atexit.register(shutil.rmtree, box, ignore_errors=True)
     shutil.copy(here / "child.py", box / "child.py")
@@ -203,7 +217,11 @@ class Child:
         if where.uid:
             limits["UID"] = 1_000_000_000 + (os.getpid() * 1009 + next(Child._uids)) % 1_000_000_000
         self._start_ending: Ending | None = None
-        reply = self._exchange({"limits": limits, "questions": {k: plain.encode(v) for k, v in questions.items()}}, 10.0)
+        try:
+            reply = self._exchange({"limits": limits, "questions": {k: plain.encode(v) for k, v in questions.items()}}, 10.0)
+        except BaseException:  # Ctrl-C: nobody has this child yet who could close it
+            self.close()
+            raise
         if isinstance(reply, Ending):
             self._start_ending = Ending("died", f"the judge could not start a process for the code ({self.startup_error() or reply.says})")
         else:
