@@ -16,7 +16,9 @@ from tests.browser.server import ROOT, LabServer
 RESULTS = ROOT / "test-results"
 
 # Console errors that are JupyterLab's own and say nothing about our views. Keep it narrow: one reason each.
-HARMLESS: list[tuple[re.Pattern[str], str]] = []
+HARMLESS: list[tuple[re.Pattern[str], str]] = [
+    (re.compile(r"^Could not restore the debugger state: Canceled future"), "a kernel restarted and ended while the debugger asked it"),
+]
 
 # The notebook in front, as JupyterLab's own object.
 CURRENT = "const panel = window.jupyterapp.shell.currentWidget;"

@@ -61,6 +61,12 @@ function render({ model, el }) {
     event.preventDefault();
     if (!typed()) { said.textContent = field ? "Write a prediction first." : "Choose one first."; return; }
     if (field && unit && !number(typed())) { said.textContent = `That is not a number: the answer is in ${unit}; write it in digits, such as 1024 or 0x400.`; return; }
+    try {
+      model.send({ committing: true }); // nobody listens to it; it fails when there is no kernel to keep the answer
+    } catch (error) {
+      said.textContent = "Not kept: the kernel was restarted. Run this cell again, then commit.";
+      return;
+    }
     model.set("outcome", "");
     model.set("answer", typed());
     model.save_changes();

@@ -18,15 +18,18 @@ function render({ model, el }) {
   const goal = make("select", {}, make("option", { value: 0, textContent: "none" }));
   for (let i = 1; i < model.get("cells").length; i++)
     goal.append(make("option", { value: model.get("start") + i * PAGE, textContent: `page ${i}` }));
-  const ask = () => model.send({ do: "ask", size: size.value === "" ? null : Number(size.value), align: Number(align.value), goal: Number(goal.value) });
+  const send = (content) => {
+    try { model.send(content); } catch { said.textContent = "The kernel behind this bench was restarted. Run the cells again."; }
+  };
+  const ask = () => send({ do: "ask", size: size.value === "" ? null : Number(size.value), align: Number(align.value), goal: Number(goal.value) });
   const button = (text, act) => make("button", { type: "button", textContent: text, onclick: act });
   const field = (text, input) => make("label", { style: "margin-right:14px" }, text + " ", input);
   const map = make("div", { style: "display:flex;flex-wrap:wrap;gap:3px;padding:8px 0 4px" });
   map.setAttribute("role", "img");
   const said = make("div", { className: "said" });
   said.setAttribute("role", "status");
-  const back = button("Take back", () => model.send({ do: "undo" }));
-  const again = button("Start again", () => model.send({ do: "reset" }));
+  const back = button("Take back", () => send({ do: "undo" }));
+  const again = button("Start again", () => send({ do: "reset" }));
   const fields = make("div", {}, field("Size, bytes", size), field("Align", align), field("Goal", goal), button("Allocate", ask), back, again);
   const legend = make("div", { style: "font-size:12px", textContent:
     "R reserved · F free · A allocated, filled as far as it is used · thick frame: page last_pos" });

@@ -71,11 +71,11 @@ function tryPanel(model, busy) {
   };
   const submit = () => {
     busy();
-    model.send({ do: "try", call: chosen(), size: sizeInput.value, align: alignInput.value, goal: goalInput.value, address: addressInput.value });
+    askPython(model, { do: "try", call: chosen(), size: sizeInput.value, align: alignInput.value, goal: goalInput.value, address: addressInput.value });
   };
   const go = button("Call it", "Make this call on a copy of the boot allocator", submit, { class: "vml-button vml-main" });
-  const undo = button("Undo", "Take the last call back", () => model.send({ do: "undo" }));
-  const leave = button("Back to the boot", "End the trial and show the boot again", () => model.send({ do: "leave" }));
+  const undo = button("Undo", "Take the last call back", () => askPython(model, { do: "undo" }));
+  const leave = button("Back to the boot", "End the trial and show the boot again", () => askPython(model, { do: "leave" }));
   const said = h("p", { class: "vml-said", role: "alert" });
   show();
   return { element: h("div", { class: "vml-card vml-try", role: "group", "aria-label": "Try it by hand" }, h("div", { class: "vml-row" }, call, size, align, goal, address, go, undo, leave), said), update() {

@@ -55,7 +55,7 @@ function render({ model, el }) {
   const runIt = button("Run", "Run workload", null, { type: "submit", class: "vml-button vml-main" });
   const past = h("p", { class: "vml-past" });
   const message = h("p", { class: "vml-message", role: "status", "aria-live": "polite" });
-  const runs = h("select", { "aria-label": "Run shown", onchange: () => model.send({ action: "run", index: Number(runs.value) }) });
+  const runs = h("select", { "aria-label": "Run shown", onchange: () => askPython(model, { action: "run", index: Number(runs.value) }) });
   const runField = field("Run", runs);
   const form = (label, send, ...children) =>
     h("form", { "aria-label": label, onsubmit: (event) => {
@@ -64,7 +64,7 @@ function render({ model, el }) {
       save(); // Python acts at the position it knows
       follow = true;
       looked = chosenLevel = null;
-      model.send(send());
+      askPython(model, send());
     } }, ...children);
   const controls = h("div", { class: "vml-act", role: "group", "aria-label": "Act on the machine" },
     form("Allocate a block", () => ({ action: "allocate", gfp: gfp.value, order: order.value, owner: owner.value }), gfp, field("order", order), owner, allocate),

@@ -30,6 +30,18 @@ const inkOn = (colour) => {
 };
 
 // The root of a view. JupyterLab's one-letter shortcuts (d d deletes a cell) must not act while the focus is in here.
+// Ask the view's Python half for something. After a restart of the kernel there is none: say so instead of doing nothing.
+function askPython(model, content) {
+  try {
+    model.send(content);
+  } catch (error) {
+    const root = document.activeElement?.closest(".vml");
+    if (root && !root.querySelector(".vml-gone-kernel"))
+      root.prepend(h("p", { class: "vml-gone-kernel", role: "alert" }, "The kernel behind this picture was restarted. Run the cells again."));
+    console.warn(error);
+  }
+}
+
 function viewRoot(name, label) {
   const root = h("div", { class: `vml vml-${name}`, role: "group", "aria-label": label, "data-lm-suppress-shortcuts": "true" });
   // The browser would send a form on Enter, but JupyterLab takes that key away.

@@ -48,7 +48,7 @@ function render({ model, el }) {
       line.update({ position: event, length: model.get("length"), sentence: model.get("sentence"), call: model.get("call") }); // until Python answers
       send({ position: event });
     },
-    goOp: (by) => model.send({ step: "op", by }),
+    goOp: (by) => askPython(model, { step: "op", by }),
   });
 
   root.append(

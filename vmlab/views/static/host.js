@@ -12,7 +12,7 @@ function hostControls(model) {
   };
   const from = select(source, model.get("source"), set("source"));
   const every = select(interval, model.get("interval"), set("interval"));
-  const once = button("Read now", "Read this kernel's memory once", () => model.send({ do: "read" }));
+  const once = button("Read now", "Read this kernel's memory once", () => askPython(model, { do: "read" }));
   const run = button("▶ Start", "Start reading again and again", () => {
     model.set("running", !model.get("running"));
     model.save_changes();
@@ -162,7 +162,7 @@ function render({ model, el }) {
     if (beat) timer = setInterval(() => {
       if (waiting) return; // the kernel is busy: do not queue up questions
       waiting = true;
-      model.send({ do: "read" });
+      askPython(model, { do: "read" });
     }, beat * 1000);
   };
   const watcher = new IntersectionObserver(([entry]) => {

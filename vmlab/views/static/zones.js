@@ -137,8 +137,8 @@ function requestControls(model, send) {
   const memalloc = tick("PF_MEMALLOC", (on) => send({ memalloc: on }));
   memalloc.title = "The task is reclaiming memory itself: once passes 1 and 2 have failed, watermarks do not hold for it";
   const reclaims = select(reclaim.map((n) => [n, n ? `frees ${n} page${n > 1 ? "s" : ""}` : "frees nothing"]), model.get("reclaims"), (value) => send({ reclaims: Number(value) }));
-  const one = button("Allocate", "Make this request for good", () => model.send({ do: "allocate", times: 1 }), { class: "vml-button vml-main" });
-  const many = button("× 32", "Make this request 32 times", () => model.send({ do: "allocate", times: 32 }));
+  const one = button("Allocate", "Make this request for good", () => askPython(model, { do: "allocate", times: 1 }), { class: "vml-button vml-main" });
+  const many = button("× 32", "Make this request 32 times", () => askPython(model, { do: "allocate", times: 32 }));
   const said = h("span", { class: "vml-soft", role: "status" });
   const update = () => {
     const value = String(model.get("gfp"));
@@ -157,7 +157,7 @@ function requestControls(model, send) {
       h("div", { class: "vml-row" }, labelled("gfp mask", mask), ...ticks.map(([element]) => element), h("span", { class: "vml-field" }, labelled("order", order), size)),
       h("div", { class: "vml-row" }, memalloc, labelled("reclaim", reclaims), one, many),
       h("div", { class: "vml-row", role: "group", "aria-label": "Free levels" }, h("span", { class: "vml-soft" }, "set all levels"),
-        ...presets.map(([name, text]) => button(text, `Free levels ${text}`, () => model.send({ do: "preset", name })))), said),
+        ...presets.map(([name, text]) => button(text, `Free levels ${text}`, () => askPython(model, { do: "preset", name })))), said),
     update,
   };
 }
