@@ -9,7 +9,7 @@ from playwright.sync_api import Locator
 from tests.browser.lab_page import LabPage
 
 
-def open_view(lab: LabPage, cell: str = "from vmlab import views; v = views.bootmem('64M'); v") -> Locator:
+def open_view(lab: LabPage, cell: str = "from vmlab import views; v = views.bootmem('64M', position=0); v") -> Locator:
     lab.scratch([cell]).run_all()
     return lab.output(0).locator(".vml-bootmem")
 

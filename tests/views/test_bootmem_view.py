@@ -233,6 +233,8 @@ def test_there_is_nothing_to_try_before_and_after_boot_memory() -> None:
 
 def test_stepping_tells_the_step_in_words_and_numbers() -> None:
     view = views.bootmem("64M")
+    assert view.steps[view.position]["stage"] == "setup_memory" and view.steps[view.position]["free"] == 15782
+    view.position = 0
     assert "There is no boot bitmap yet." in view.text_alternative and view.table["rows"] == []
     view.position = 12
     step = view.steps[12]

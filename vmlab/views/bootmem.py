@@ -52,7 +52,9 @@ class Bootmem(View):
         self._boot_position = 0
         super().__init__()
         self._show(self.boot, 0)
-        self.position = position if position is not None else 0
+        # Unless told otherwise, begin where the bitmap first shows something: what setup_memory left.
+        filled = (i for i, step in enumerate(self.steps) if step["stage"] not in ("setup_memory_region", "setup_memory"))
+        self.position = position if position is not None else max(next(filled, 0) - 1, 0)
         self.observe(lambda _: self.refresh(), "position")
         self.on_msg(self._on_message)
         self.refresh()
@@ -188,7 +190,7 @@ def bootmem(
     """Picture of the boot allocator's bitmap through a whole boot, with a place to call it by hand.
 
     source: a RAM size (further options as for vmlab.boot), or a machine or tape: its configuration and its parts boot again
-    to be watched. bootmem: your own class. position: the step to begin with.
+    to be watched. bootmem: your own class. position: the step to begin with; else the end of setup_memory.
     """
     if bootmem is not None:
         options["bootmem"] = bootmem
