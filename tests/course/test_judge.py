@@ -219,3 +219,10 @@ def test_definitions_that_cannot_work_are_refused_when_they_are_written() -> Non
     with pytest.raises(ValueError, match="at least one criterion"):
         dataclasses.replace(toy.EXERCISE.task("choice"), criteria=())
     assert not Mistake("m", "s", detect=lambda q, got: got["x"]).fits(1, 2)
+
+
+def test_nan_is_refused_in_plain_words() -> None:
+    with sandbox.Child(sandbox.room(), {}) as child:
+        child.load([["cell", "answer = [1.0, float('nan')]"]], seconds=10)
+        reply = child.request({"op": "value", "name": "answer"}, seconds=10)
+    assert not reply.ok and reply.error["kind"] == "notplain" and "nan or infinity" in reply.error["text"]

@@ -178,7 +178,10 @@ def wire(value: Any, depth: int = 0) -> Any:
     if isinstance(value, int):
         return int.__add__(value, 0)
     if isinstance(value, float):
-        return float.__add__(value, 0.0)
+        number = float.__add__(value, 0.0)
+        if number - number != 0:
+            raise NotPlain("it contains nan or infinity, which is no number")
+        return number
     if isinstance(value, str):
         return str.__getitem__(value, slice(None))
     if isinstance(value, dict):
