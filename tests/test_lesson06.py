@@ -262,5 +262,5 @@ def test_a_reader_in_the_lab_predicts_and_goes_through_a_split(lab):
     for key in ["Home"] + ["ArrowRight"] * 6:
         timeline.press(key)
     lab.wait_idle()
-    assert lab.kernel("split_view.position") == 5
+    lab.kernel_says("split_view.position", 5)
     assert "the lower half 4352 goes to the order-7 list" in show("split-view").inner_text()

@@ -137,6 +137,13 @@ class LabPage:
                 return json.loads(line.removeprefix("vmlab-value:"))
         raise AssertionError(f"the kernel gave no value for {expression}")
 
+    def kernel_says(self, expression: str, expected: Any, seconds: float = 5) -> None:
+        """Wait until `expression` has the value `expected` in the kernel: widgets gather quick changes before they send them."""
+        deadline = time.monotonic() + seconds
+        while (value := self.kernel(expression)) != expected:
+            assert time.monotonic() < deadline, f"{expression} is {value!r}, not {expected!r}"
+            self.page.wait_for_timeout(100)
+
     def execute(self, code: str, timeout: float = 30) -> str:
         """Run Python in the notebook's kernel without making a cell; returns what it printed, raises what it raised."""
         text, error = self._with_timeout(

@@ -7,7 +7,6 @@ from typing import Any
 from playwright.sync_api import Locator
 
 from tests.browser.lab_page import LabPage
-from tests.browser.test_view_frames import becomes
 
 BOOT = "import vmlab\nfrom vmlab import views\nm = vmlab.boot(ram='64M')\n"
 SHOW = BOOT + "b = views.buddy(m)\nb"
@@ -35,7 +34,7 @@ def push(view: Locator, name: str, times: int = 1) -> None:
 def at(lab: LabPage, event: int) -> None:
     """Wait until the picture and Python stand at an event."""
     lab.page.wait_for_selector(f'.vml-buddy[data-event="{event}"]')
-    becomes(lab, "b.position", event)
+    lab.kernel_says("b.position", event)
 
 
 def pictured_lists(view: Locator) -> list[tuple[int, list[int]]]:
@@ -68,7 +67,7 @@ def test_allocating_and_freeing_by_mouse(lab: LabPage) -> None:
     view.get_by_label("Order to allocate").select_option("3")
     view.get_by_label("Owner, a label for the pictures").fill("editor")
     push(view, "Allocate")
-    becomes(lab, "m.stat.alloc", 1)
+    lab.kernel_says("m.stat.alloc", 1)
     pfn = lab.kernel("b.picture.choices[0][0]")
     assert lab.kernel(f"[m.page({pfn}).order, m.page({pfn}).owner, m.page({pfn}).state]") == [3, "editor", "allocated"]
     at(lab, lab.kernel("len(m.tape) - 1"))
@@ -78,7 +77,7 @@ def test_allocating_and_freeing_by_mouse(lab: LabPage) -> None:
 
     view.get_by_label("Allocated block to free").select_option(str(pfn))
     push(view, "Free")
-    becomes(lab, f"m.page({pfn}).state", "free")
+    lab.kernel_says(f"m.page({pfn}).state", "free")
     at(lab, lab.kernel("len(m.tape) - 1"))
     agree(lab, view)
     assert view.get_by_label("Allocated block to free").is_disabled(), "nothing left to free"
@@ -92,7 +91,7 @@ def test_a_workload_runs_from_the_keyboard(lab: LabPage) -> None:
     lab.tab_to(view.get_by_label("Steps"))
     lab.page.keyboard.type("150")
     lab.press("Enter")
-    becomes(lab, "m.tape.n_ops >= 75", True)
+    lab.kernel_says("m.tape.n_ops >= 75", True)
     lab.execute("twin = vmlab.boot(ram='64M'); twin.run(vmlab.workload('mixed', 7, 150))")
     assert lab.kernel("m.buddyinfo() == twin.buddyinfo()"), "the seed and the number of steps were taken"
     at(lab, lab.kernel("len(m.tape) - 1"))
@@ -169,7 +168,7 @@ def test_acting_in_the_past_makes_a_branch(lab: LabPage) -> None:
     for order in ("0", "1", "2"):
         view.get_by_label("Order to allocate").select_option(order)
         push(view, "Allocate")
-        becomes(lab, "m.stat.alloc", int(order) + 1)
+        lab.kernel_says("m.stat.alloc", int(order) + 1)
     before = lab.kernel("m.buddyinfo()")
     push(view, "One operation back", 2)
     end_of_first = lab.kernel("m.tape.op_end(0)")
@@ -177,12 +176,12 @@ def test_acting_in_the_past_makes_a_branch(lab: LabPage) -> None:
     assert "You are in the past" in view.locator(".vml-past").inner_text()
     view.get_by_label("Order to allocate").select_option("6")
     view.get_by_role("button", name="Allocate", exact=True).click()
-    becomes(lab, "b.picture.run", 1)
+    lab.kernel_says("b.picture.run", 1)
     assert lab.kernel("m.buddyinfo()") == before and lab.kernel("b.machine is not m and b.machine.stat.alloc == 2")
     at(lab, lab.kernel("len(b.tape) - 1"))
     agree(lab, view)
     view.get_by_label("Run shown").select_option("0")
-    becomes(lab, "b.picture.run", 0)
+    lab.kernel_says("b.picture.run", 0)
     at(lab, lab.kernel("len(m.tape) - 1"))
     agree(lab, view, "m")
 
@@ -192,9 +191,9 @@ def test_lists_and_frames_are_walked_with_the_arrow_keys(lab: LabPage) -> None:
     lab.tab_to(view.locator('.vml-order[tabindex="0"]'))
     assert lab.focused().startswith("button · rowheader · order 9"), "the order of the last event"
     lab.press("ArrowUp", times=2)
-    becomes(lab, "b.picture.order", 7)
+    lab.kernel_says("b.picture.order", 7)
     lab.press("ArrowDown", times=2)
-    becomes(lab, "b.picture.order", 9)
+    lab.kernel_says("b.picture.order", 9)
     lab.press("ArrowRight", times=2)
     second = lab.kernel("m.zones[1].free_area[9].blocks()[1]")
     assert f"frame {second}, order 9" in lab.focused()

@@ -45,15 +45,6 @@ def panel(view: Locator) -> dict[str, str]:
     return dict(zip(view.locator("dt").all_inner_texts(), view.locator("dd").all_inner_texts(), strict=True))
 
 
-def becomes(lab: LabPage, expression: str, value: object) -> None:
-    """Wait until a value in the kernel is *value*: what the page has to say may wait for the kernel's last answer."""
-    for _ in range(60):
-        if (found := lab.kernel(expression)) == value:
-            return
-        lab.page.wait_for_timeout(50)
-    raise AssertionError(f"{expression} is {found}, not {value}")
-
-
 def test_the_picture_follows_the_machine(lab: LabPage) -> None:
     view = shown(lab)
     spot = place(view, FREE)
@@ -90,7 +81,7 @@ def test_the_mouse_points_clicks_zooms_and_drags(lab: LabPage) -> None:
         "frame": "10000", "physical": "0x02710000", "virtual": "0xc2710000", "zone": "Normal", "count": "0", "state": "free",
         "block": "order 9, frames 9728 to 10239", "owner": "none", "flags": "none"}
     canvas.click(position={"x": x, "y": y})
-    becomes(lab, "v.cursor", FREE)
+    lab.kernel_says("v.cursor", FREE)
 
     whole = float(view.get_attribute("data-scale") or 0)
     for _ in range(3):
@@ -104,7 +95,7 @@ def test_the_mouse_points_clicks_zooms_and_drags(lab: LabPage) -> None:
     lab.page.mouse.move(box["x"] + x + 3 * near, box["y"] + y, steps=4)
     lab.page.mouse.up()
     lab.page.mouse.move(box["x"] + x, box["y"] + y)
-    becomes(lab, "v.hover", FREE - 3)
+    lab.kernel_says("v.hover", FREE - 3)
     assert lab.kernel("v.cursor") == FREE, "dragging moves the map, not the cursor"
     view.get_by_role("button", name="Show all frames").click()
     assert float(view.get_attribute("data-scale") or 0) == whole
@@ -127,12 +118,12 @@ def test_the_keyboard_alone_goes_from_all_of_ram_to_one_struct_page(lab: LabPage
              ("Shift+ArrowLeft", 257), ("ArrowUp", 1), ("End", 16383), ("Home", 0), ("PageDown", 1), ("PageDown", 2)]
     for key, expected in steps:
         lab.press(key)
-        becomes(lab, "v.cursor", expected)
+        lab.kernel_says("v.cursor", expected)
     head = lab.kernel("m.zones[1].free_area[9].blocks()[-1]")
     lab.execute(f"v.cursor = {head + 5}")
     lab.wait_idle()
     lab.press("PageUp")
-    becomes(lab, "v.cursor", head)
+    lab.kernel_says("v.cursor", head)
     lab.press("+")
     lab.press("Enter")
     lab.wait_idle()
@@ -153,11 +144,11 @@ def test_go_to_takes_frames_and_addresses_and_says_what_it_cannot(lab: LabPage) 
     for text, pfn in [("4296", 4296), ("0x10c8000", 4296), ("0xc10c9000", 4297)]:
         field.fill(text)
         field.press("Enter")
-        becomes(lab, "v.cursor", pfn)
+        lab.kernel_says("v.cursor", pfn)
         assert float(view.get_attribute("data-scale") or 0) >= 20
     field.fill("99999")
     view.get_by_role("button", name="Go to this frame or address").click()
-    becomes(lab, "v.cursor", 4297)
+    lab.kernel_says("v.cursor", 4297)
     assert "is not a frame (0 to 16383)" in view.locator(".vml-hint").inner_text() and field.get_attribute("aria-invalid") == "true"
 
 
@@ -168,7 +159,7 @@ def test_colour_modes_by_keyboard_change_picture_and_legend(lab: LabPage) -> Non
     seen = []
     for mode, word in [("order", "free, by order"), ("zone", "Normal: frames 4096 to 16383"), ("owner", "kernel image (502)")]:
         lab.press("ArrowRight")
-        becomes(lab, "v.mode", mode)
+        lab.kernel_says("v.mode", mode)
         assert word in view.locator(".vml-legend").inner_text()
         seen.append(colour(view, x, y))
     assert seen[:2] == ["#FDE725", "#56B4E9"] and len(set(seen)) == 3
@@ -182,12 +173,12 @@ def test_a_tape_is_scrubbed(lab: LabPage) -> None:
     assert lab.kernel("v.position") < end - 1000 and "0 free" in (view.locator(".vml-details p").text_content() or "")
     lab.tab_to(view.get_by_label("Position on the tape, in events"))
     lab.press("Home")
-    becomes(lab, "v.position", -1)
+    lab.kernel_says("v.position", -1)
     assert "Before the first event" in view.locator(".vml-sentence").inner_text()
     lab.press("ArrowRight", times=3)
-    becomes(lab, "v.position", 2)
+    lab.kernel_says("v.position", 2)
     lab.press("End")
-    becomes(lab, "v.position", end)
+    lab.kernel_says("v.position", end)
 
 
 def test_everything_is_there_for_those_who_do_not_see_it(lab: LabPage) -> None:
