@@ -15,4 +15,5 @@ if unknown:
     raise SystemExit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(names)}")
 for name in wanted:
     print(f"== {name}", flush=True)
+    sys.argv[1:] = []  # a benchmark run by itself may take options of its own
     importlib.import_module(f"benchmarks.{name}").main()
