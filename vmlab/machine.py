@@ -203,8 +203,15 @@ class Machine(Startup):
         """Allocate one page full of zeroes and return its kernel virtual address, 0 on failure. kernel: mm/page_alloc.c:get_zeroed_page"""
         address = self.get_free_pages(gfp_mask, 0)
         if address:
-            self.write(address - PAGE_OFFSET, bytes(PAGE_SIZE))
+            self.clear_page(address - PAGE_OFFSET >> PAGE_SHIFT)
         return address
+
+    def clear_page(self, pfn: int) -> None:
+        """Fill frame *pfn* with zeroes. kernel: include/asm-i386/page.h:clear_page"""
+        self.page(pfn)  # refuses a frame that does not exist
+        if self.tape is not None:
+            self.tape.begin("clear_page", (pfn,))
+        self.ram.clear_page(pfn)
 
     def read(self, address: int, length: int) -> bytes:
         """*length* bytes at physical *address*; pages keep what they held when they change hands."""

@@ -138,6 +138,8 @@ def test_recording_part_of_a_life() -> None:
         machine.set_task_flags(0)
         machine.clear_need_balance()
         machine.write(0x200000, b"bytes travel too")
+        machine.write(0x300000, b"not this")
+        machine.clear_page(0x300)
     end = machine.snapshot()
     machine.free_pages(pages[7])  # no longer recorded
     assert tape.seek(len(tape) - 1).snapshot().blobs == end.blobs
@@ -150,6 +152,8 @@ def test_recording_part_of_a_life() -> None:
         "set_task_flags",
         "clear_need_balance",
         "write",
+        "write",
+        "clear_page",
     ]
     with pytest.raises(ValueError, match="stays as it is"):
         tape.start()

@@ -111,9 +111,6 @@ def zone_hidden(r: random.Random) -> list[Case]:
     ]
 
 
-METHODS = {"zones_size": "sizes", "watermarks": "watermarks", "wait_table_size": "wait", "build_zonelists": "zonelists", "boot": "boot"}
-
-
 def judge_zones(task: Task, case: Case, got: Any) -> Verdict:
     """Compare each call's answer with the core's; says which call differs first and notes wrong types."""
     calls = case.data["calls"]

@@ -9,7 +9,6 @@ from .layout import MAX_PAE_PFN, PAGE_SHIFT
 
 E820_RAM, E820_RESERVED, E820_ACPI, E820_NVS = 1, 2, 3, 4
 E820MAX = 32
-E820_NAMES = {E820_RAM: "usable", E820_RESERVED: "reserved", E820_ACPI: "ACPI data", E820_NVS: "ACPI NVS"}
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT  # bytes
-PAGE_MASK = 0xFFFFFFFF & ~(PAGE_SIZE - 1)
 M32 = 0xFFFFFFFF  # unsigned long is 32 bits on i386
 
 PAGE_OFFSET = 0xC0000000
