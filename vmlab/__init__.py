@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from .errors import KernelBug, KernelHang, RecordingError, TraceError, VmlabError
+from .errors import KernelBug, KernelHang, KernelPanic, RecordingError, TraceError, VmlabError
 from .machine import Machine, boot
 from .mm.bootmem import BootmemAllocator
 from .mm.events import EVENTS, describe
@@ -53,6 +53,7 @@ __all__ = [
     "Diff",
     "KernelBug",
     "KernelHang",
+    "KernelPanic",
     "Machine",
     "Page",
     "PageAllocator",

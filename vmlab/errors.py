@@ -1,8 +1,8 @@
-"""The three ways a machine can refuse: an impossible state, an endless wait, a damaged file."""
+"""The ways a machine can refuse: an impossible state, a panic, an endless wait, a damaged file."""
 
 from __future__ import annotations
 
-__all__ = ["KernelBug", "KernelHang", "RecordingError", "TraceError", "VmlabError"]
+__all__ = ["KernelBug", "KernelHang", "KernelPanic", "RecordingError", "TraceError", "VmlabError"]
 
 
 class VmlabError(Exception):
@@ -30,6 +30,14 @@ class KernelHang(VmlabError):
         super().__init__(f"{function} would never return: {why}")
         self.function = function
         self.why = why
+
+
+class KernelPanic(VmlabError):
+    """The kernel would call panic() here: it cannot go on."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"Kernel panic: {text}")
+        self.text = text
 
 
 class RecordingError(VmlabError):

@@ -17,12 +17,13 @@ from .mm.mmzone import MAX_ORDER, PgData, Zone
 from .mm.page import BLOCK_USED, MemMap, Page
 from .mm.page_alloc import PageAllocator
 from .mm.page_init import ZoneSetup
+from .mm.parts import PARTS, part_class
 from .mm.reclaim import Reclaim, ScriptedReclaim
 from .mm.startup import Startup
 from .mm.state import State, capture, restore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from .trace.recording import Tape
     from .trace.workload import RunResult, Step
@@ -82,6 +83,9 @@ class Machine(Startup):
         bootmem: type[BootmemAllocator] | BootmemAllocator = BootmemAllocator,
         zone_setup: type[ZoneSetup] | ZoneSetup = ZoneSetup,
         reclaim: type[Reclaim] | Reclaim = Reclaim,
+        kernel_objects: str | None = None,
+        io_mode: int = 0,
+        parts: Mapping[str, Any] | None = None,
         on_event: Listener | None = None,
         mem: MemMap | None = None,
     ) -> None:
@@ -109,10 +113,14 @@ class Machine(Startup):
                 tuple(_node(n) for n in nodes),
                 tuple(node_init_order) or tuple(range(len(nodes))),
                 numa,
+                kernel_objects,
+                io_mode,
             )
         )
         if nodes:
             page_allocator = _for_numa(page_allocator)
+        if kernel_objects is not None and reclaim is Reclaim:
+            reclaim = part_class("vmscan")
         self._part_classes = (page_allocator, bootmem, zone_setup, reclaim)
         self.page_allocator = _make(page_allocator, PageAllocator, "page_allocator")
         self.bootmem = _make(bootmem, BootmemAllocator, "bootmem")
@@ -122,6 +130,11 @@ class Machine(Startup):
         self.pgdats = [PgData(i) for i in range(max(1, len(self.config.nodes)))]
         self.mem = MemMap(self._frames()) if mem is None else mem
         self.ram = PhysicalMemory(self.mem.frames)
+        if kernel_objects is not None:
+            self._given_parts = dict(parts or {})
+            for name in PARTS:
+                self.more_parts[name] = self._given_parts[name]() if name in self._given_parts else part_class(name)()
+                setattr(self, name, self.more_parts[name])
         for part in self.parts():
             part.attach(self)
         self.on_event = on_event

@@ -3,20 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..hw.e820 import E820Entry
 from ..hw.memory import PhysicalMemory
 from .events import Event, Listener
-from .gfp import PF_FREE_PAGES, PF_MEMALLOC, PF_MEMDIE
+from .fs import SWAPPER_SPACE_ID
 from .mmzone import PgData, Zone
 from .page import MAX_OWNERS, MemMap
+from .task import Task
 
 if TYPE_CHECKING:
+    from .block import BlockLayer
     from .bootmem import BootmemAllocator
+    from .diskfs import DiskFs
+    from .fault import Fault
+    from .filemap import Filemap
+    from .fork import Fork
+    from .fs import AddressSpace, Ops
+    from .highmem import Highmem
+    from .memory import Memory
+    from .mlock import Mlock
+    from .mmap import Mmap
+    from .mmu import Mmu
+    from .mprotect import Mprotect
+    from .mremap import Mremap
+    from .oom_kill import OomKill
     from .page_alloc import PageAllocator
     from .page_init import ZoneSetup
+    from .page_io import PageIo
+    from .pgtable import PageTables
     from .reclaim import Reclaim
+    from .sched import Sched
+    from .shmem import Shmem
+    from .slab import SlabAllocator
+    from .swap import LruCache
+    from .swap_state import SwapState
+    from .swapfile import SwapFile
+    from .vmalloc import VmallocSpace
+    from .vmscan import Vmscan
 
 
 class Stat:
@@ -40,26 +66,6 @@ class Stat:
 
     def __repr__(self) -> str:
         return "<Stat " + ", ".join(f"{k} {v}" for k, v in self.as_dict().items()) + ">"
-
-
-class Task:
-    """The fields of task_struct that page allocation looks at. kernel: include/linux/sched.h"""
-
-    __slots__ = ("allocation_order", "comm", "flags", "local_pages", "nr_local_pages", "pid")
-
-    def __init__(self, pid: int = 0, comm: str = "swapper") -> None:
-        self.pid = pid
-        self.comm = comm
-        self.flags = 0
-        self.local_pages: list[int] = []  # frames, list head first
-        self.nr_local_pages = 0
-        self.allocation_order = 0
-
-    def __repr__(self) -> str:
-        names = [
-            n for n, bit in (("PF_MEMALLOC", PF_MEMALLOC), ("PF_MEMDIE", PF_MEMDIE), ("PF_FREE_PAGES", PF_FREE_PAGES)) if self.flags & bit
-        ]
-        return f"<Task {self.pid} {self.comm}{' ' + '|'.join(names) if names else ''}>"
 
 
 class BootConsumer(NamedTuple):
@@ -90,6 +96,8 @@ class Config(NamedTuple):
     nodes: tuple[tuple[int, int, int, int, int, int], ...] = ()  # start_pfn, dma, normal, high, reserved, hole
     node_init_order: tuple[int, ...] = ()
     numa: bool = False  # CONFIG_NUMA: start at the local node instead of round robin
+    kernel_objects: str | None = None  # where slab objects live: "ram", "outside", "vm-only"; None: no processes at all
+    io_mode: int = 0  # 0: a disk completes at once; 1: when somebody waits or the operation ends
 
 
 class Kernel:
@@ -115,6 +123,10 @@ class Kernel:
         self.highstart_pfn = self.highend_pfn = 0
         self.totalram_pages = self.totalhigh_pages = self.num_physpages = self.reservedpages = 0
         self.zone_balance_ratio = [128, 128, 128]
+        self.mappings: dict[int, AddressSpace] = {}  # by id, which is what mem.mapping holds
+        self.next_mapping_id = SWAPPER_SPACE_ID + 1
+        self.ops: dict[str, Ops] = {}  # method tables by name
+        self.console: list[str] = []  # what printk said, "<level>text"
         self._listener: Listener | None = None
         self._recorder: Listener | None = None  # a tape's
         self._on_event: Listener | None = None  # what is really called
@@ -122,6 +134,69 @@ class Kernel:
         self.bootmem: BootmemAllocator
         self.zone_setup: ZoneSetup
         self.reclaim: Reclaim
+        self.more_parts: dict[str, Any] = {}  # every other part by name: see parts.py
+        self.init_task = self.current
+
+    if TYPE_CHECKING:
+        pgtable: PageTables
+        mmu: Mmu
+        sched: Sched
+        slab: SlabAllocator
+        vmalloc_space: VmallocSpace
+        highmem: Highmem
+        block: BlockLayer
+        swap: LruCache
+        filemap: Filemap
+        diskfs: DiskFs
+        swap_state: SwapState
+        page_io: PageIo
+        swapfile: SwapFile
+        shmem: Shmem
+        memory: Memory
+        fault: Fault
+        mmap: Mmap
+        mprotect: Mprotect
+        mremap: Mremap
+        mlock: Mlock
+        fork: Fork
+        oom_kill: OomKill
+
+    @property
+    def vmscan(self) -> Vmscan:
+        """Page reclaim: the part passed as ``reclaim=``."""
+        return cast("Vmscan", self.reclaim)
+
+    def new_mapping_id(self) -> int:
+        """The next number for an address_space."""
+        ident = self.next_mapping_id
+        self.next_mapping_id += 1
+        return ident
+
+    def alloc_page(self, gfp_mask: int) -> int | None:
+        """One frame, or None. kernel: include/linux/mm.h:alloc_page"""
+        return self.page_allocator.alloc_pages(gfp_mask, 0)
+
+    def get_page(self, pfn: int) -> None:
+        """Take a reference. kernel: include/linux/mm.h:get_page, page_cache_get"""
+        self.mem.count[pfn] += 1
+
+    def put_page(self, pfn: int) -> None:
+        """Drop a reference, the last one frees the frame. kernel: include/linux/mm.h:put_page, page_cache_release, __free_page"""
+        self.page_allocator.free_pages(pfn, 0)
+
+    def printk(self, level: int, text: str) -> None:
+        """Say something on the console. kernel: kernel/printk.c:printk"""
+        self.console.append(f"<{level}>{text}")
+        self.emit("printk", level, text)
+
+    @contextmanager
+    def running(self, task: Task) -> Iterator[None]:
+        """Do something as *task*: it is ``current`` meanwhile."""
+        before, self.current = self.current, task
+        try:
+            yield
+        finally:
+            self.current = before
 
     @property
     def on_event(self) -> Listener | None:
@@ -153,7 +228,7 @@ class Kernel:
 
     def parts(self) -> list[Any]:
         """The replaceable parts, in a fixed order."""
-        return [self.page_allocator, self.bootmem, self.zone_setup, self.reclaim]
+        return [self.page_allocator, self.bootmem, self.zone_setup, self.reclaim, *self.more_parts.values()]
 
     def emit(self, *event: Any) -> None:
         """Tell the listener, if there is one."""

@@ -10,6 +10,7 @@ from array import array
 from typing import TYPE_CHECKING
 
 from ..hw.layout import MAXMEM_PFN, PAGE_OFFSET, PAGE_SHIFT
+from .lists import NIL, ListColumns
 from .page_flags import ZONE_SHIFT, PG_reserved, flag_names
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ MAX_OWNERS = 251
 class MemMap:
     """Columns of ``struct page``, and two of our own (``block``, ``owner``), *frames* long."""
 
-    __slots__ = ("block", "count", "flags", "frames", "index", "owner")
+    __slots__ = ("_list", "_lru", "_mapping", "_next_hash", "block", "count", "flags", "frames", "index", "owner")
 
     def __init__(self, frames: int) -> None:
         self.frames = frames
@@ -37,6 +38,39 @@ class MemMap:
         self.index = array("I", bytes(4 * frames))
         self.block = bytearray([BLOCK_HOLE]) * frames
         self.owner = bytearray(frames)
+        # Columns that only a machine with processes needs; made when first asked for.
+        self._mapping: array[int] | None = None
+        self._next_hash: array[int] | None = None
+        self._list: ListColumns | None = None
+        self._lru: ListColumns | None = None
+
+    @property
+    def mapping(self) -> array[int]:
+        """Id of the address_space each page is cached for (kernel.mappings), 0 for none."""
+        if self._mapping is None:
+            self._mapping = array("I", bytes(4 * self.frames))
+        return self._mapping
+
+    @property
+    def next_hash(self) -> array[int]:
+        """The next page in the same chain of the page hash, NIL at the end."""
+        if self._next_hash is None:
+            self._next_hash = array("I", [NIL]) * self.frames
+        return self._next_hash
+
+    @property
+    def list(self) -> ListColumns:
+        """``page->list``: the clean, dirty and locked lists of an address_space."""
+        if self._list is None:
+            self._list = ListColumns(self.frames)
+        return self._list
+
+    @property
+    def lru(self) -> ListColumns:
+        """``page->lru``: the active and inactive lists."""
+        if self._lru is None:
+            self._lru = ListColumns(self.frames)
+        return self._lru
 
     def copy(self) -> MemMap:
         """An independent copy of every column."""
@@ -47,11 +81,17 @@ class MemMap:
         other.index = self.index[:]
         other.block = self.block[:]
         other.owner = self.owner[:]
+        other._mapping = None if self._mapping is None else self._mapping[:]
+        other._next_hash = None if self._next_hash is None else self._next_hash[:]
+        other._list = None if self._list is None else self._list.copy()
+        other._lru = None if self._lru is None else self._lru.copy()
         return other
 
     def bytes_per_frame(self) -> int:
         """Bytes of state kept for each frame."""
-        return self.flags.itemsize + self.count.itemsize + self.index.itemsize + 2
+        extra = sum(4 for column in (self._mapping, self._next_hash) if column is not None)
+        extra += sum(8 for column in (self._list, self._lru) if column is not None)
+        return self.flags.itemsize + self.count.itemsize + self.index.itemsize + 2 + extra
 
 
 class Page:

@@ -121,7 +121,7 @@ def restore(kernel: Kernel, state: State) -> None:
         if name in blobs:
             memoryview(getattr(mem, name)).cast("B")[:] = blobs[name]  # in place, whatever the item size
     kernel.ram.contents.clear()
-    kernel.ram.contents.update((int(name[5:]), bytearray(blob)) for name, blob in blobs.items() if name.startswith("frame"))
+    kernel.ram.contents.update((int(name[5:]), array("I", blob)) for name, blob in blobs.items() if name.startswith("frame"))
     by_id = {p.nid: p for p in kernel.pgdats}
     kernel.pgdats[:] = [by_id.get(node["id"]) or PgData(node["id"]) for node in plain["nodes"]]
     zones = {z.index: z for p in kernel.pgdats for z in p.node_zones}

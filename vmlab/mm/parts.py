@@ -1,0 +1,45 @@
+"""The parts beyond the page allocator, in the order they are attached and saved.
+
+Each is one kernel file: ``machine.<name>`` is an object of the class, and ``boot(parts={"name": YourClass})``
+puts yours in its place.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_KERNEL = {
+    "sched": ("sched", "Sched"),
+    "pgtable": ("pgtable", "PageTables"),
+    "mmu": ("mmu", "Mmu"),
+    "slab": ("slab", "SlabAllocator"),
+    "vmalloc_space": ("vmalloc", "VmallocSpace"),
+    "highmem": ("highmem", "Highmem"),
+    "block": ("block", "BlockLayer"),
+    "swap": ("swap", "LruCache"),
+    "filemap": ("filemap", "Filemap"),
+    "diskfs": ("diskfs", "DiskFs"),
+    "swap_state": ("swap_state", "SwapState"),
+    "page_io": ("page_io", "PageIo"),
+    "swapfile": ("swapfile", "SwapFile"),
+    "shmem": ("shmem", "Shmem"),
+    "memory": ("memory", "Memory"),
+    "fault": ("fault", "Fault"),
+    "mmap": ("mmap", "Mmap"),
+    "mprotect": ("mprotect", "Mprotect"),
+    "mremap": ("mremap", "Mremap"),
+    "mlock": ("mlock", "Mlock"),
+    "fork": ("fork", "Fork"),
+    "oom_kill": ("oom_kill", "OomKill"),
+    "vmscan": ("vmscan", "Vmscan"),  # in the machine's ``reclaim`` slot
+}
+
+PARTS = tuple(name for name in _KERNEL if name != "vmscan")
+
+
+def part_class(name: str) -> type[Any]:
+    """The class of the kernel's own part called *name*."""
+    module, cls = _KERNEL[name]
+    found: type[Any] = getattr(importlib.import_module(f".{module}", __package__), cls)
+    return found
