@@ -63,6 +63,30 @@ class FileOps(Ops):
     get_unmapped_area: Any = None  # (file, addr, len, pgoff, flags) -> int
 
 
+class InodeOps(Ops):
+    """``struct inode_operations``, as far as memory management calls it."""
+
+    truncate: Any = None  # (inode) -> None
+    setattr: Any = None  # (inode, Iattr) -> int
+
+
+class SuperOps(Ops):
+    """``struct super_operations``."""
+
+    put_inode: Any = None  # (inode) -> None
+    delete_inode: Any = None  # (inode) -> None
+
+
+class SuperBlock:
+    """One mounted file system. ``info`` is the file system's own record of it."""
+
+    def __init__(self, s_op: SuperOps | None = None, s_maxbytes: int = 0x7FFFFFFF, s_magic: int = 0) -> None:
+        self.s_op = s_op
+        self.s_maxbytes = s_maxbytes  # of the largest file
+        self.s_magic = s_magic
+        self.info: Any = None
+
+
 NOPAGE_SIGBUS = 0
 NOPAGE_OOM = -1
 
@@ -104,6 +128,10 @@ class Inode:
         self.i_blocks = 0  # of 512 bytes
         self.i_uid = self.i_gid = 0
         self.i_flags = 0
+        self.i_state = 0
+        self.i_atime = self.i_mtime = self.i_ctime = 0  # seconds
+        self.i_sb: SuperBlock | None = None
+        self.i_op: InodeOps | None = None
         self.i_mapping: AddressSpace
         self.i_fop: FileOps | None = None
         self.info: Any = None
