@@ -14,6 +14,8 @@ from .mmzone import PgData, Zone
 from .page import MAX_OWNERS, MemMap
 from .task import Task
 
+EMPTY_ZERO_PAGE = 0x104  # in the kernel image
+
 if TYPE_CHECKING:
     from .block import BlockLayer
     from .bootmem import BootmemAllocator
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from .swap import LruCache
     from .swap_state import SwapState
     from .swapfile import SwapFile
+    from .vm import MmStruct
     from .vmalloc import VmallocSpace
     from .vmscan import Vmscan
 
@@ -166,6 +169,21 @@ class Kernel:
         """Page reclaim: the part passed as ``reclaim=``."""
         return cast("Vmscan", self.reclaim)
 
+    @property
+    def init_mm(self) -> MmStruct:
+        """The kernel's own address space. kernel: arch/i386/kernel/init_task.c:init_mm"""
+        return self.pgtable.init_mm
+
+    @property
+    def empty_zero_page(self) -> int:
+        """Frame of the page of zeroes. kernel: include/asm-i386/pgtable.h:ZERO_PAGE"""
+        return EMPTY_ZERO_PAGE
+
+    @property
+    def max_mapnr(self) -> int:
+        """Frames that have a struct page. kernel: mm/memory.c:max_mapnr"""
+        return self.num_physpages
+
     def new_mapping_id(self) -> int:
         """The next number for an address_space."""
         ident = self.next_mapping_id
@@ -184,9 +202,9 @@ class Kernel:
         """Drop a reference, the last one frees the frame. kernel: include/linux/mm.h:put_page, page_cache_release, __free_page"""
         self.page_allocator.free_pages(pfn, 0)
 
-    def printk(self, level: int, text: str) -> None:
-        """Say something on the console. kernel: kernel/printk.c:printk"""
-        self.console.append(f"<{level}>{text}")
+    def printk(self, level: int | None, text: str) -> None:
+        """Say something on the console, KERN_ *level* 0 to 7 or None for a call that names none. kernel: kernel/printk.c:printk"""
+        self.console.append(text if level is None else f"<{level}>{text}")
         self.emit("printk", level, text)
 
     @contextmanager
