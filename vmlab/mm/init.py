@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from array import array
+
 from ..hw.e820 import E820_RAM
 from ..hw.layout import M32, PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE, pfn_down, pfn_up
-from .kernel import BootConsumer, Kernel
+from .kernel import EMPTY_ZERO_PAGE, BootConsumer, Kernel
 from .page_flags import RESERVED
 from .page_init import free_boot_pages
+from .pgtable import _KERNPG_TABLE as KERNPG_TABLE
+from .pgtable import _PAGE_GLOBAL as PAGE_GLOBAL
+from .pgtable import _PAGE_PSE as PAGE_PSE
+from .pgtable import PAGE_KERNEL, SWAPPER_PG_DIR
+from .vm import Pgd
 
 FIXADDR_TOP = 0xFFFFE000
 FIXED_ADDRESSES = 8  # the atomic kmap slots of one CPU; the last one sets where the fixmap begins
@@ -16,54 +23,91 @@ LAST_PKMAP_PAE = 512
 
 
 def _page_table(kernel: Kernel, what: str) -> int:
-    """One zeroed page for a page table, from boot memory."""
+    """One zeroed page for a page table, from boot memory: its physical address."""
     pa = kernel.bootmem.alloc_bootmem(PAGE_SIZE, PAGE_SIZE)
     kernel.boot_log.append(BootConsumer(what, pa, PAGE_SIZE, "paging_init"))
+    kernel.ram.clear_page(pa >> PAGE_SHIFT)
     return pa
 
 
-def pagetable_init(kernel: Kernel) -> None:
-    """Allocate what the kernel's page tables need (their contents are chapter 3's).
+def _entries(kernel: Kernel, pa: int) -> array[int]:
+    """The table at physical address *pa*."""
+    return kernel.ram.quads(pa >> PAGE_SHIFT) if kernel.config.pae else kernel.ram.words(pa >> PAGE_SHIFT)
 
-    With 4 MiB pages (PSE) the direct map needs no page tables, only PAE's middle directories.
+
+def swapper_pg_dir(kernel: Kernel) -> Pgd:
+    """The kernel's own page directory, in the kernel image: empty but for what PAE demands."""
+    table = _entries(kernel, SWAPPER_PG_DIR << PAGE_SHIFT)
+    if kernel.config.pae:
+        for i in range(4):
+            table[i] = 1 + (EMPTY_ZERO_PAGE << PAGE_SHIFT)  # an entry of a PAE directory may not be empty
+    return Pgd(SWAPPER_PG_DIR << PAGE_SHIFT, table)
+
+
+def pagetable_init(kernel: Kernel) -> None:
+    """Build the kernel's page tables: low memory mapped at PAGE_OFFSET, and empty tables for fixmap and pkmap.
+
+    With 4 MiB pages (PSE) the direct map needs no page tables, only PAE's middle directory.
     kernel: arch/i386/mm/init.c:pagetable_init, fixrange_init
     """
     config = kernel.config
-    pmd_size = 2 << 20 if config.pae else 4 << 20
+    pae = config.pae
+    shift = 21 if pae else 22
+    pmd_size = 1 << shift
+    per_table = 512 if pae else 1024
     end = PAGE_OFFSET + (kernel.max_low_pfn << PAGE_SHIFT)
-    have_pmd: set[int] = set()
-    for pgd_base in range(PAGE_OFFSET, min(end, 1 << 32), 1 << 30) if config.pae else ():
-        _page_table(kernel, "kernel pmd")
-        have_pmd.add(pgd_base >> 30)
-    if not config.pse:
-        for _ in range(PAGE_OFFSET, end, pmd_size):
-            _page_table(kernel, "kernel page table")
-    have_pte: set[int] = set()
+    pgd = swapper_pg_dir(kernel)
+    if kernel.config.kernel_objects is not None:
+        kernel.pgtable.init_mm.pgd = pgd
+    pmds, mask = pgd.table, 1023  # without PAE the middle level is folded into the directory
+    if pae:
+        pa = _page_table(kernel, "kernel pmd")
+        pgd.table[3] = pa + 1
+        pmds, mask = _entries(kernel, pa), 511
+    for vaddr in range(PAGE_OFFSET, end, pmd_size):
+        slot = vaddr >> shift & mask
+        if config.pse:
+            pmds[slot] = (vaddr - PAGE_OFFSET) | KERNPG_TABLE | PAGE_PSE | PAGE_GLOBAL
+            continue
+        pa = _page_table(kernel, "kernel page table")
+        table = _entries(kernel, pa)
+        for k in range(min(per_table, end - vaddr >> PAGE_SHIFT)):
+            table[k] = (vaddr - PAGE_OFFSET + (k << PAGE_SHIFT)) | PAGE_KERNEL
+        pmds[slot] = pa | KERNPG_TABLE
 
     def fixrange_init(start: int, stop: int, what: str) -> None:
-        vaddr = start
-        while vaddr < stop:
-            if config.pae and vaddr >> 30 not in have_pmd:
-                _page_table(kernel, "kernel pmd")
-                have_pmd.add(vaddr >> 30)
-            if vaddr // pmd_size not in have_pte:
-                _page_table(kernel, what)
-                have_pte.add(vaddr // pmd_size)
-            vaddr += pmd_size
+        for vaddr in range(start, stop, pmd_size):
+            slot = vaddr >> shift & mask
+            if not pmds[slot]:
+                pmds[slot] = _page_table(kernel, what) | KERNPG_TABLE
+                _entries(kernel, pmds[slot])
 
-    fixmap = (FIXADDR_TOP - (FIXED_ADDRESSES - 1) * PAGE_SIZE) & ~(pmd_size - 1) & M32
+    fixmap = (FIXADDR_TOP - (FIXED_ADDRESSES - 1) * PAGE_SIZE) & -pmd_size & M32
     fixrange_init(fixmap, 1 << 32, "fixmap page table")
     if config.highmem:
-        fixrange_init(PKMAP_BASE, PKMAP_BASE + PAGE_SIZE * (LAST_PKMAP_PAE if config.pae else LAST_PKMAP), "pkmap page table")
+        fixrange_init(PKMAP_BASE, PKMAP_BASE + PAGE_SIZE * (LAST_PKMAP_PAE if pae else LAST_PKMAP), "pkmap page table")
 
 
-def paging_init(kernel: Kernel) -> None:
-    """Kernel page tables, then zones. kernel: arch/i386/mm/init.c:paging_init, zone_sizes_init"""
-    pagetable_init(kernel)
+def bare_pagetable_init(kernel: Kernel) -> None:
+    """The kernel's directory alone: where kernel objects live outside RAM, so do its page tables."""
+    kernel.pgtable.init_mm.pgd = swapper_pg_dir(kernel)
+
+
+def zone_sizes_init(kernel: Kernel) -> None:
+    """Set up the zones. kernel: arch/i386/mm/init.c:zone_sizes_init"""
     sizes = kernel.zone_setup.zones_size(kernel.max_low_pfn, kernel.highend_pfn)
     if len(sizes) != 3 or any(not isinstance(s, int) or s < 0 for s in sizes):
         raise ValueError(f"zones_size must return three page counts [DMA, Normal, HighMem], not {sizes!r}")
     kernel.zone_setup.free_area_init_core(kernel.pgdats[0], list(sizes), 0, None)
+
+
+def paging_init(kernel: Kernel) -> None:
+    """Kernel page tables, then zones. kernel: arch/i386/mm/init.c:paging_init"""
+    if kernel.config.kernel_objects in ("outside", "vm-only"):
+        bare_pagetable_init(kernel)
+    else:
+        pagetable_init(kernel)
+    zone_sizes_init(kernel)
 
 
 def ram_frames(kernel: Kernel, start: int, end: int) -> list[tuple[int, int]]:

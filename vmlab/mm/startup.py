@@ -6,12 +6,22 @@ from typing import Any, Self
 
 from ..hw.layout import PAGE_SHIFT, pfn_up
 from . import init, setup
-from .kernel import Kernel
-from .page import BLOCK_HOLE, BLOCK_RESERVED
+from .kernel import BootConsumer, Kernel
+from .page import BLOCK_HOLE, BLOCK_RESERVED, BLOCK_USED
 from .page_flags import RESERVED
 from .page_init import free_boot_pages
 
 BOOT_STAGES = ("setup_memory_region", "setup_memory", "paging_init", "register_memory", "mem_init")
+
+_SLAB_STAGES = ("kmem_cache_sizes_init", "pgtable_cache_init", "fork_init", "proc_caches_init")
+_LAST_STAGES = ("page_cache_init", "swap_setup")
+# What a whole machine goes through, by where its kernel objects live.
+WHOLE_STAGES = {
+    "ram": (*BOOT_STAGES[:-1], "kmem_cache_init", "mem_init", *_SLAB_STAGES, "buffer_init", *_LAST_STAGES, "init_emergency_pool"),
+    "vm-only": (*BOOT_STAGES[:3], "kmem_cache_init", "mem_init", *_SLAB_STAGES, *_LAST_STAGES),
+    "outside": (*BOOT_STAGES[:3], "kmem_cache_init", "mem_init", *_SLAB_STAGES, *_LAST_STAGES),
+}
+_READY = {"mem_init", "boot_nodes", *_SLAB_STAGES, "buffer_init", *_LAST_STAGES, "init_emergency_pool"}
 
 
 class Startup(Kernel):
@@ -22,10 +32,10 @@ class Startup(Kernel):
     @property
     def ready(self) -> bool:
         """Whether the buddy allocator is up."""
-        return self.boot_stage in ("mem_init", "boot_nodes")
+        return self.boot_stage in _READY
 
     def power_on(self) -> Self:
-        """Boot: firmware map → boot memory → zones → buddy allocator. Returns self.
+        """Boot: firmware map → boot memory → zones → buddy allocator → caches, processes, page cache. Returns self.
 
         A machine that stands in the middle of its boot (a branch of a recorded one) goes on from there.
         kernel: init/main.c:start_kernel
@@ -38,7 +48,7 @@ class Startup(Kernel):
 
     def _stages_left(self) -> list[str]:
         """Stages of the boot that are still to come."""
-        stages = ["boot_nodes"] if self.config.nodes else list(BOOT_STAGES)
+        stages = ["boot_nodes"] if self.config.nodes else list(WHOLE_STAGES.get(self.config.kernel_objects or "", BOOT_STAGES))
         return stages[stages.index(self.boot_stage) + 1 :] if self.boot_stage in stages else stages
 
     def boot_step(self, stage: str) -> None:
@@ -72,6 +82,52 @@ class Startup(Kernel):
             for nid in self.config.node_init_order:
                 self.retire_node(nid)
             self._mark_owners()
+        else:
+            self._late_stage(stage)
+
+    def _late_stage(self, stage: str) -> None:
+        """A stage that works with the buddy allocator; who takes frames in it goes into the boot log."""
+        before = self.stat.alloc
+        alloc = self.mem.block[:] if self.ready else None
+        if stage == "kmem_cache_init":
+            self.slab.kmem_cache_init()
+        elif stage == "kmem_cache_sizes_init":
+            self.slab.kmem_cache_sizes_init()
+        elif stage == "pgtable_cache_init":
+            self.pgtable.pgtable_cache_init()
+        elif stage == "fork_init":
+            self.fork.fork_init(self.num_physpages)
+        elif stage == "proc_caches_init":
+            self.slab.proc_caches_init()
+        elif stage == "buffer_init":
+            if self.config.highmem:
+                self.slab.buffer_head_cache_init()
+        elif stage == "page_cache_init":
+            self.filemap.page_cache_init(self.num_physpages)
+        elif stage == "swap_setup":
+            self.swap.swap_setup()
+        elif stage == "init_emergency_pool" and self.totalhigh_pages:
+            self.highmem.init_emergency_pool()
+        if alloc is not None and self.stat.alloc != before:
+            self._log_frames(stage, alloc)
+
+    def _log_frames(self, stage: str, before: bytearray) -> None:
+        """Note the frames that *stage* took from the buddy allocator, as runs."""
+        block = self.mem.block
+        label = self.owner_id(stage)
+        pfn = 0
+        while pfn < self.mem.frames:
+            if not pfn & 1023 and block[pfn : pfn + 1024] == before[pfn : pfn + 1024]:
+                pfn += 1024
+                continue
+            if block[pfn] == before[pfn] or not block[pfn] & BLOCK_USED:
+                pfn += 1
+                continue
+            start = pfn
+            while pfn < self.mem.frames and block[pfn] & BLOCK_USED and block[pfn] != before[pfn]:
+                self.mem.owner[pfn] = label
+                pfn += 1 << (block[pfn] & 15)
+            self.boot_log.append(BootConsumer(stage, start << PAGE_SHIFT, pfn - start << PAGE_SHIFT, stage))
 
     def init_node(self, nid: int) -> None:
         """Boot memory and zones of node *nid*. kernel: mm/bootmem.c:init_bootmem_node, mm/numa.c:free_area_init_node"""
