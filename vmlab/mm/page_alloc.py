@@ -21,6 +21,7 @@ from .page import BLOCK_FREE, BLOCK_USED
 from .page_flags import (
     ACCESS_BITS,
     FORBIDDEN_WHEN_FREED,
+    LRU,
     LRU_OR_ACTIVE,
     RESERVED,
     ZONE_BITS,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 _LAST = MAX_ORDER - 1
 _SOUND = ZONE_BITS | LRU_OR_ACTIVE  # a page on a free list: in its zone, on no LRU list
-_UNSOUND_FREE = FORBIDDEN_WHEN_FREED | 1 << 6  # locked, active, or still on an LRU list
+_UNSOUND_FREE = FORBIDDEN_WHEN_FREED | LRU  # locked, active, or still on an LRU list
 
 
 class PageAllocator(Part):
@@ -45,6 +46,7 @@ class PageAllocator(Part):
         self.flags = kernel.mem.flags
         self.count = kernel.mem.count
         self.block = kernel.mem.block
+        self.mapping = kernel.mem.mapping if kernel.config.kernel_objects is not None else None  # without processes: no page cache
         self.zone_table = kernel.zone_table
         self.stat = kernel.stat
 
@@ -53,11 +55,17 @@ class PageAllocator(Part):
     def free_pages_ok(self, pfn: int, order: int) -> None:
         """Give a block back and merge it with its buddies as far as they are free.
 
-        *pfn* is the block's first frame. Raises KernelBug when the page is in use elsewhere or
-        not aligned to its order. 2.6 first passes order-0 pages through per-CPU lists.
+        *pfn* is the block's first frame; a page on an LRU list leaves it. Raises KernelBug when
+        the page is in use elsewhere or not aligned to its order. 2.6 first passes order-0 pages through per-CPU lists.
         kernel: mm/page_alloc.c:__free_pages_ok
         """
         page_flags = self.flags[pfn]
+        if self.mapping is not None:
+            if page_flags & LRU:
+                self.kernel.swap.lru_cache_del(pfn)
+                page_flags = self.flags[pfn]
+            if self.mapping[pfn]:
+                raise KernelBug("__free_pages_ok", f"frame {pfn} is freed while it is cached for mapping {self.mapping[pfn]}", "mapping")
         if page_flags & _UNSOUND_FREE:
             kind = "locked" if page_flags & 1 else "active" if page_flags & FORBIDDEN_WHEN_FREED else ""
             raise KernelBug("__free_pages_ok", f"frame {pfn} is freed while {'|'.join(flag_names(page_flags & _UNSOUND_FREE))}", kind)
@@ -264,6 +272,7 @@ class PageAllocator(Part):
         if ev is not None:
             ev(("need_balance", classzone.index))
             ev(("wake_kswapd",))
+        kernel.reclaim.wake_kswapd()
 
         pfn = self._pass(2, order, zonelist, 0 if gfp_mask & WAIT else 2)
         while pfn is None:

@@ -51,6 +51,7 @@ PAGE_FLAG_NAMES = {
 RESERVED = 1 << PG_reserved
 ACCESS_BITS = 1 << PG_referenced | 1 << PG_dirty  # cleared when a page is freed
 FORBIDDEN_WHEN_FREED = 1 << PG_locked | 1 << PG_active
+LRU = 1 << PG_lru
 LRU_OR_ACTIVE = 1 << PG_lru | 1 << PG_active
 ZONE_BITS = 0xFF << ZONE_SHIFT
 

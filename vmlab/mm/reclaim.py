@@ -25,6 +25,9 @@ class Reclaim(Part):
         """Try to free pages that *classzone* can use; return how many succeeded. kernel: mm/vmscan.c:try_to_free_pages_zone"""
         return 0
 
+    def wake_kswapd(self) -> None:
+        """Memory runs short: kswapd is to look after it. There is none here. kernel: mm/page_alloc.c:__alloc_pages"""
+
     def yielded(self) -> None:
         """The task has given up the processor because memory is short. kernel: kernel/sched.c:yield
 

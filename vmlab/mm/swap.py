@@ -1,0 +1,126 @@
+"""The active and inactive lists: which pages were used lately, roughly. kernel: mm/swap.c, include/linux/swap.h
+
+Every page that can be thrown out, because it is cached for a file or for swap or mapped by a
+process, is on one of two lists. New pages go to the head of the *inactive* list and reclaim looks
+at its tail; a page that is used again while there moves to the head of the *active* list.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import KernelBug
+from .kernel import Part
+from .page_flags import PG_active, PG_lru, PG_referenced, flag_names
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
+
+SWAP_CLUSTER_MAX = 32  # pages reclaim tries to free at a time
+
+_LRU = 1 << PG_lru
+_ACTIVE = 1 << PG_active
+_BOTH = _LRU | _ACTIVE
+_REFERENCED = 1 << PG_referenced
+
+
+class LruCache(Part):
+    """The two lists (``active_list`` and ``inactive_list`` are heads in ``mem.lru``) and their lengths in pages."""
+
+    state_names = ("active_list", "inactive_list", "nr_active_pages", "nr_inactive_pages", "page_cluster", "pager_daemon")
+
+    def attach(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.flags = kernel.mem.flags
+        self.lru = kernel.mem.lru
+        self.active_list = self.lru.new_head()
+        self.inactive_list = self.lru.new_head()
+        self.nr_active_pages = 0
+        self.nr_inactive_pages = 0
+        self.page_cluster = 0  # 2^n pages are read from swap, or for a fault from a file, at a time
+        self.pager_daemon = [512, SWAP_CLUSTER_MAX, 8]  # tries_base, tries_min, swap_cluster: only the sysctl looks at them
+
+    def swap_setup(self) -> None:
+        """Read smaller clusters on a machine below 16 MiB. kernel: mm/swap.c:swap_setup"""
+        megabytes = self.kernel.num_physpages >> 8
+        self.page_cluster = 2 if megabytes < 16 else 3
+
+    def _debug_page(self, pfn: int, wanted: int, what: str) -> None:
+        """Raise KernelBug unless the page is on the list it is to leave, or on none. kernel: include/linux/swap.h:DEBUG_LRU_PAGE"""
+        flags = self.flags[pfn]
+        if flags & _BOTH != wanted:
+            raise KernelBug(what, f"frame {pfn} is {'|'.join(flag_names(flags & _BOTH)) or 'on neither list'}", "lru")
+
+    def add_page_to_active_list(self, pfn: int) -> None:
+        """To the head of the active list. kernel: include/linux/swap.h:add_page_to_active_list"""
+        if self.flags[pfn] & _BOTH != _LRU:
+            self._debug_page(pfn, _LRU, "add_page_to_active_list")
+        self.flags[pfn] |= _ACTIVE
+        self.lru.add(pfn, self.active_list)
+        self.nr_active_pages += 1
+
+    def add_page_to_inactive_list(self, pfn: int) -> None:
+        """To the head of the inactive list. kernel: include/linux/swap.h:add_page_to_inactive_list"""
+        if self.flags[pfn] & _BOTH != _LRU:
+            self._debug_page(pfn, _LRU, "add_page_to_inactive_list")
+        self.lru.add(pfn, self.inactive_list)
+        self.nr_inactive_pages += 1
+
+    def del_page_from_active_list(self, pfn: int) -> None:
+        """Off the active list. kernel: include/linux/swap.h:del_page_from_active_list"""
+        self.lru.del_(pfn)
+        self.flags[pfn] &= ~_ACTIVE
+        self.nr_active_pages -= 1
+
+    def del_page_from_inactive_list(self, pfn: int) -> None:
+        """Off the inactive list. kernel: include/linux/swap.h:del_page_from_inactive_list"""
+        self.lru.del_(pfn)
+        self.nr_inactive_pages -= 1
+
+    def activate_page(self, pfn: int) -> None:
+        """Move a page from the inactive list to the head of the active one. kernel: mm/swap.c:activate_page, activate_page_nolock"""
+        if self.flags[pfn] & _BOTH == _LRU:
+            self.del_page_from_inactive_list(pfn)
+            self.add_page_to_active_list(pfn)
+            if self.on_event is not None:
+                self.on_event(("activate", pfn))
+
+    def lru_cache_add(self, pfn: int) -> None:
+        """Put a page that is on no list at the head of the inactive list. kernel: mm/swap.c:lru_cache_add"""
+        if not self.flags[pfn] & _LRU:
+            self.flags[pfn] |= _LRU
+            self.add_page_to_inactive_list(pfn)
+            if self.on_event is not None:
+                self.on_event(("lru_add", pfn))
+
+    def lru_cache_del(self, pfn: int) -> None:
+        """Take a page off its list, if it is on one. kernel: mm/swap.c:lru_cache_del, __lru_cache_del"""
+        flags = self.flags[pfn]
+        if flags & _LRU:
+            self.flags[pfn] = flags & ~_LRU
+            if flags & _ACTIVE:
+                self.del_page_from_active_list(pfn)
+            else:
+                self.del_page_from_inactive_list(pfn)
+            if self.on_event is not None:
+                self.on_event(("lru_del", pfn))
+
+    def mark_page_accessed(self, pfn: int) -> None:
+        """The page was used: note it, and if that was noted already, activate it. kernel: mm/filemap.c:mark_page_accessed"""
+        flags = self.flags[pfn]
+        if flags & _REFERENCED and not flags & _ACTIVE:
+            self.activate_page(pfn)
+            self.flags[pfn] &= ~_REFERENCED
+        else:
+            self.flags[pfn] = flags | _REFERENCED
+
+    def active(self) -> list[int]:
+        """Frames on the active list, head first."""
+        return list(self.lru.walk(self.active_list))
+
+    def inactive(self) -> list[int]:
+        """Frames on the inactive list, head first."""
+        return list(self.lru.walk(self.inactive_list))
+
+    def __repr__(self) -> str:
+        return f"<LruCache {self.nr_active_pages} active, {self.nr_inactive_pages} inactive>"
