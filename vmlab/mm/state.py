@@ -11,7 +11,10 @@ from array import array
 from typing import Any, NamedTuple
 
 from .kernel import BootConsumer, Kernel
+from .lists import ListColumns
 from .mmzone import MAX_ORDER, FreeArea, PgData
+from .objects import capture_objects, restore_objects
+from .page import MemMap
 
 COLUMNS = ("flags", "count", "index", "block", "owner")
 _ZONE = (
@@ -66,8 +69,12 @@ def capture(kernel: Kernel, *, columns: bool = True) -> State:
     if columns:
         for name in COLUMNS:
             blobs[name] = bytes(memoryview(getattr(kernel.mem, name)).cast("B"))
+        blobs.update(_extra_columns(kernel.mem))
     for pfn, contents in kernel.ram.contents.items():
-        blobs[f"frame{pfn}"] = bytes(contents)
+        blobs[f"frame{pfn}" if contents.itemsize == 4 else f"table{pfn}"] = contents.tobytes()
+    whole = kernel.config.kernel_objects is not None
+    if whole:
+        blobs["objects"] = capture_objects(kernel)
     nodes = []
     for pgdat in kernel.pgdats:
         zones = []
@@ -98,12 +105,12 @@ def capture(kernel: Kernel, *, columns: bool = True) -> State:
         "next_pgdat": kernel.next_pgdat.nid if kernel.next_pgdat else None,
         "zone_table": list(kernel.zone_table),
         "global": [copy.copy(getattr(kernel, name)) for name in _GLOBAL],
-        "task": [copy.copy(getattr(kernel.current, name)) for name in _TASK],
+        "task": [copy.copy(getattr(kernel.current, name)) for name in _TASK] if not whole else [],
         "stat": [getattr(kernel.stat, name) for name in kernel.stat.__slots__],
         "owners": list(kernel.owners),
         "boot_log": [list(c) for c in kernel.boot_log],
         "e820": [list(e) for e in kernel.e820],
-        "parts": [{name: copy.deepcopy(getattr(part, name)) for name in part.state_names} for part in kernel.parts()],
+        "parts": [{name: copy.deepcopy(getattr(part, name)) for name in part.state_names} for part in kernel.parts() if not whole],
     }
     return State(blobs, plain)
 
@@ -120,8 +127,10 @@ def restore(kernel: Kernel, state: State) -> None:
     for name in COLUMNS:
         if name in blobs:
             memoryview(getattr(mem, name)).cast("B")[:] = blobs[name]  # in place, whatever the item size
+    _restore_extra_columns(mem, blobs)
     kernel.ram.contents.clear()
     kernel.ram.contents.update((int(name[5:]), array("I", blob)) for name, blob in blobs.items() if name.startswith("frame"))
+    kernel.ram.contents.update((int(name[5:]), array("Q", blob)) for name, blob in blobs.items() if name.startswith("table"))
     by_id = {p.nid: p for p in kernel.pgdats}
     kernel.pgdats[:] = [by_id.get(node["id"]) or PgData(node["id"]) for node in plain["nodes"]]
     zones = {z.index: z for p in kernel.pgdats for z in p.node_zones}
@@ -146,14 +155,47 @@ def restore(kernel: Kernel, state: State) -> None:
     kernel.zone_table.clear()
     kernel.zone_table.update((i, zones[i]) for i in plain["zone_table"])
     _set(kernel, _GLOBAL, [copy.copy(v) for v in plain["global"]])
-    _set(kernel.current, _TASK, [copy.copy(v) for v in plain["task"]])
+    if plain["task"]:
+        _set(kernel.current, _TASK, [copy.copy(v) for v in plain["task"]])
     _set(kernel.stat, kernel.stat.__slots__, plain["stat"])
     kernel.owners[:] = plain["owners"]
     kernel.boot_log[:] = [BootConsumer(*c) for c in plain["boot_log"]]
     kernel.e820[:] = [type_e820(e) for e in plain["e820"]]
+    if "objects" in blobs:
+        restore_objects(kernel, blobs["objects"])
+        return
     for part, saved_part in zip(kernel.parts(), plain["parts"], strict=True):
         for name, value in saved_part.items():
             setattr(part, name, copy.deepcopy(value))
+
+
+def _extra_columns(mem: MemMap) -> dict[str, bytes]:
+    """The columns that only a whole machine has, where they exist."""
+    blobs = {}
+    for name in ("_mapping", "_next_hash"):
+        column = getattr(mem, name)
+        if column is not None:
+            blobs[name] = column.tobytes()
+    for name in ("_list", "_lru"):
+        links: ListColumns | None = getattr(mem, name)
+        if links is not None:
+            blobs[f"{name}.next"] = links.next.tobytes()
+            blobs[f"{name}.prev"] = links.prev.tobytes()
+            blobs[f"{name}.free"] = array("I", links.free_heads).tobytes()
+    return blobs
+
+
+def _restore_extra_columns(mem: MemMap, blobs: dict[str, bytes]) -> None:
+    """Put those columns back in place: parts hold on to the arrays."""
+    for name, column in (("_mapping", "mapping"), ("_next_hash", "next_hash")):
+        if name in blobs:
+            getattr(mem, column)[:] = array("I", blobs[name])
+    for name, links in (("_list", "list"), ("_lru", "lru")):
+        if f"{name}.next" in blobs:
+            columns: ListColumns = getattr(mem, links)
+            columns.next[:] = array("I", blobs[f"{name}.next"])
+            columns.prev[:] = array("I", blobs[f"{name}.prev"])
+            columns.free_heads[:] = array("I", blobs[f"{name}.free"])
 
 
 def type_e820(fields: list[int]) -> Any:

@@ -99,11 +99,23 @@ class VmArea:
         self.rb_color = RB_RED
         self.address = 0  # of the struct itself, in the slab cache; 0 when outside RAM
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The links stay out: following them one by one would overrun the stack. MmStruct saves them.
+        return {name: getattr(self, name) for name in _SAVED if hasattr(self, name)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+
     def __repr__(self) -> str:
         rights = "".join(c if self.vm_flags & bit else "-" for c, bit in (("r", VM_READ), ("w", VM_WRITE), ("x", VM_EXEC)))
         rights += "s" if self.vm_flags & VM_SHARED else "p"
         what = f" {self.vm_file.inode.name or 'file'}" if self.vm_file else ""
         return f"<VmArea {self.vm_start:08x}-{self.vm_end:08x} {rights}{what}>"
+
+
+_LINKS = ("rb_left", "rb_right", "rb_parent", "vm_next")
+_SAVED = tuple(name for name in VmArea.__slots__ if name not in _LINKS)
 
 
 class Pgd:
@@ -145,6 +157,23 @@ class MmStruct:
             found.append(vma)
             vma = vma.vm_next
         return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in self.__dict__.items() if name not in ("mmap", "mm_rb")}
+        areas = self.areas()
+        number = {id(vma): i for i, vma in enumerate(areas)}
+        links = [tuple(number.get(id(getattr(vma, link)), -1) for link in _LINKS[:3]) for vma in areas]
+        return {**state, "areas": (areas, links, number.get(id(self.mm_rb), -1))}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        areas, links, root = state.pop("areas")
+        self.__dict__.update(state)
+        for i, vma in enumerate(areas):
+            vma.vm_next = areas[i + 1] if i + 1 < len(areas) else None
+            for link, other in zip(_LINKS, links[i], strict=False):
+                setattr(vma, link, None if other < 0 else areas[other])
+        self.mmap = areas[0] if areas else None
+        self.mm_rb = None if root < 0 else areas[root]
 
     def __repr__(self) -> str:
         return f"<MmStruct of {self.pid}: {self.map_count} areas, {self.total_vm} pages, {self.rss} resident>"
