@@ -42,7 +42,8 @@ class Iattr:
 
 def current_time(kernel: Kernel) -> int:
     """Seconds since power-on: this machine has no clock but jiffies. kernel: include/linux/sched.h:CURRENT_TIME"""
-    return kernel.sched.jiffies // HZ
+    jiffies: int = kernel.sched.jiffies
+    return jiffies // HZ
 
 
 def new_inode(kernel: Kernel, ino: int, mode: int, a_ops: AddressSpaceOps, sb: SuperBlock | None = None) -> Inode:
