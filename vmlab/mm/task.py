@@ -47,6 +47,8 @@ class Task:
         self.mm: MmStruct | None = None
         self.active_mm: MmStruct | None = None
         self.uid = self.euid = 0
+        self.gid = self.egid = 0
+        self.groups: tuple[int, ...] = ()  # supplementary
         self.cap_effective = 0  # one bit per CAP_
         self.nice = 0
         self.utime = self.stime = self.start_time = 0  # jiffies
