@@ -1,4 +1,4 @@
-"""The `vmlab` command: lab, verify, grade, version.
+"""The `vmlab` command: lab, verify, trace, grade, version.
 
 Each subcommand imports its piece only when it is used, so that `vmlab verify` on a bare Python needs no Jupyter and
 `vmlab --help` is immediate.
@@ -18,6 +18,7 @@ EPILOG = """\
 examples:
   vmlab lab                                    open the course in JupyterLab
   vmlab verify traces/buddy-a.jsonl.gz         replay a golden trace against the model
+  vmlab trace record -- /bin/true              record the pages a program touches (needs valgrind)
   vmlab grade .                                grade what students handed in under submitted/
 """
 
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 no divergence, 1 a divergence, 2 a file that cannot be read or understood",
     )
     verify.add_argument("files", metavar="FILE", nargs="+", help="a golden trace")
+    commands.add_parser("trace", help="record and look at page traces of real programs", add_help=False)
     commands.add_parser("grade", help="grade a class: DIR holds submitted/", add_help=False)
     commands.add_parser("version", help="print the version")
     return parser
@@ -71,6 +73,8 @@ def _run(options: argparse.Namespace, rest: Sequence[str]) -> int:
         return _entry("vmlab.tools.lab", "main")(rest)
     if options.command == "grade":
         return _entry("vmlab.course.grade", "main")(rest)
+    if options.command == "trace":
+        return _entry("vmlab.trace.command", "main")(rest)
     if options.command == "verify":
         return _entry("vmlab.trace.golden", "main")(options.files)
     print(f"vmlab {version()} on Python {platform.python_version()}")
@@ -87,8 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     parser = _parser()
-    options, rest = parser.parse_known_args(argv)
-    if rest and options.command not in ("lab", "grade"):
+    words = list(sys.argv[1:] if argv is None else argv)
+    # argparse would eat the "--" that divides our options from the recorded program's.
+    cut = 1 if words[:1] == ["trace"] else len(words)
+    options, rest = parser.parse_known_args(words[:cut])
+    rest += words[cut:]
+    if rest and options.command not in ("lab", "grade", "trace"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         status = _run(options, rest)
