@@ -76,6 +76,21 @@ class Sched(Part):
     def attach(self, kernel: Kernel) -> None:
         self.kernel = kernel
 
+    @property
+    def kswapd_runs(self) -> int:
+        """How often kswapd ran."""
+        return self.kstat.kswapd_runs
+
+    @property
+    def yields(self) -> int:
+        """How often a task gave up the processor of its own accord."""
+        return self.kstat.yields
+
+    @property
+    def kills(self) -> int:
+        """Tasks the out-of-memory killer has chosen."""
+        return self.kstat.oom_kills
+
     # -- tasks --------------------------------------------------------------------------------
 
     def get_pid(self) -> int:
