@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .fork import Fork
     from .fs import AddressSpace, Ops
     from .highmem import Highmem
+    from .ipc_shm import IpcShm
     from .memory import Memory
     from .mlock import Mlock
     from .mmap import Mmap
@@ -155,6 +156,7 @@ class Kernel:
         page_io: PageIo
         swapfile: SwapFile
         shmem: Shmem
+        ipc_shm: IpcShm
         memory: Memory
         fault: Fault
         mmap: Mmap

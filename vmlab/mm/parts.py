@@ -24,6 +24,7 @@ _KERNEL = {
     "page_io": ("page_io", "PageIo"),
     "swapfile": ("swapfile", "SwapFile"),
     "shmem": ("shmem", "Shmem"),
+    "ipc_shm": ("ipc_shm", "IpcShm"),
     "memory": ("memory", "Memory"),
     "fault": ("fault", "Fault"),
     "mmap": ("mmap", "Mmap"),

@@ -1,6 +1,7 @@
 """Reading and writing the files of shared memory.
 
-A buffer is a user address of the current task, or (as with set_fs(KERNEL_DS)) bytes of the caller's own.
+A buffer is a user address of the current task, or (as with set_fs(KERNEL_DS)) the caller's own bytes: what is read
+is appended to a bytearray.
 
 kernel: mm/shmem.c
 """
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..hw.layout import PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE
 from .errno import EFAULT, EINVAL
+from .filemap_read import ReadDescriptor
 from .page_flags import PG_dirty, PG_referenced
 from .shmem_swap import SGP_CACHE, SGP_READ, SGP_WRITE, ShmemSwap
 from .vfs import current_time, remove_suid
@@ -112,28 +114,26 @@ class ShmemIo(ShmemSwap):
 
     # -- read ---------------------------------------------------------------------------------
 
-    def shmem_file_read(self, file: File, buf: int | bytearray, count: int) -> int:
-        """Read from the file's position (to the end of *buf*, if that is bytes). Returns the bytes read or an errno.
-
-        kernel: mm/shmem.c:shmem_file_read, do_shmem_file_read
-        """
-        kernel = self.kernel
+    def shmem_file_read(self, file: File, buf: int | bytearray | None, count: int) -> int:
+        """Read from the file's position. Returns the bytes read or an errno: EINVAL, EFAULT, ENOMEM. kernel: mm/shmem.c:shmem_file_read"""
         if not 0 <= count <= _SSIZE_MAX:
             return -EINVAL
         if isinstance(buf, int) and buf + count > PAGE_OFFSET:
             return -EFAULT
         if not count:
             return 0
-        inode = file.inode
-        written, error = 0, 0
+        desc = ReadDescriptor(count, buf)
+        self.do_shmem_file_read(file, desc)
+        return desc.written or desc.error
+
+    def do_shmem_file_read(self, file: File, desc: ReadDescriptor) -> None:
+        """Copy pages from the file's position on to where *desc* says, and move the position. kernel: mm/shmem.c:do_shmem_file_read"""
+        kernel, inode = self.kernel, file.inode
         index, offset = divmod(file.f_pos, PAGE_SIZE)
-        while count:
-            if self._bytes_on(inode, index) <= offset:
-                break
+        while self._bytes_on(inode, index) > offset:
             error, page = self.shmem_getpage(inode, index, SGP_READ)
             if page is None:
-                if error == -EINVAL:
-                    error = 0
+                desc.error = 0 if error == -EINVAL else error
                 break
             size = self._bytes_on(inode, index) - offset  # once more: the file may have been cut meanwhile
             if size <= 0:
@@ -141,41 +141,18 @@ class ShmemIo(ShmemSwap):
                 break
             if page != kernel.empty_zero_page and (not offset or not file.f_reada):
                 kernel.filemap.mark_page_accessed(page)
-            wanted = min(size, count)
-            left = self._copy_out(page, offset, buf, written, wanted)
-            done = wanted - left
-            if left:
-                error = -EFAULT
-            written += done
-            count -= done
+            done = kernel.filemap.file_read_actor(desc, page, offset, size)
             index, offset = divmod((index << PAGE_SHIFT) + offset + done, PAGE_SIZE)
             kernel.put_page(page)
-            if done != size:
+            if done != size or not desc.count:
                 break
         file.f_pos = (index << PAGE_SHIFT) + offset
         file.f_reada = 1
         inode.i_atime = current_time(kernel)
-        return written or error
 
     def _bytes_on(self, inode: Inode, index: int) -> int:
         """How many bytes of the file are on its page *index*."""
         return max(0, min(PAGE_SIZE, inode.i_size - (index << PAGE_SHIFT)))
-
-    def _copy_out(self, page: int, offset: int, buf: int | bytearray, at: int, size: int) -> int:
-        """Copy *size* bytes of the page to *at* in the buffer; returns how many could not be stored.
-
-        kernel: mm/filemap.c:file_read_actor
-        """
-        kernel = self.kernel
-        kernel.highmem.kmap(page)
-        data = kernel.ram.read((page << PAGE_SHIFT) + offset, size)
-        left = 0
-        if isinstance(buf, int):
-            left = int(kernel.fault.copy_to_user(buf + at, data))
-        else:
-            buf[at : at + size] = data
-        kernel.highmem.kunmap(page)
-        return left
 
     def shmem_sync_file(self, file: File) -> int:
         """There is no disk to write to. kernel: mm/shmem.c:shmem_sync_file"""
