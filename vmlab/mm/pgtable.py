@@ -390,5 +390,4 @@ class PageTables(Part):
     def pgtable_cache_init(self) -> None:
         """With PAE, make the cache of page directories. kernel: arch/i386/mm/init.c:pgtable_cache_init"""
         if self.pae:
-            slab = self.kernel.slab
-            slab.pae_pgd_cachep = slab.kmem_cache_create("pae_pgd", 32, 0, 0x2000 | 0x8000, None, None)
+            _ = self.kernel.slab.pae_pgd_cachep  # made when first asked for

@@ -101,7 +101,7 @@ class Startup(Kernel):
             self.slab.proc_caches_init()
         elif stage == "buffer_init":
             if self.config.highmem:
-                self.slab.buffer_head_cache_init()
+                self.slab.buffer_init()
         elif stage == "page_cache_init":
             self.filemap.page_cache_init(self.num_physpages)
         elif stage == "swap_setup":
