@@ -104,6 +104,7 @@ class Startup(Kernel):
                 self.slab.buffer_init()
         elif stage == "page_cache_init":
             self.filemap.page_cache_init(self.num_physpages)
+            self.swap_state.init()
         elif stage == "swap_setup":
             self.swap.swap_setup()
         elif stage == "init_emergency_pool" and self.totalhigh_pages:
