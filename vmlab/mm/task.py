@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .gfp import PF_FREE_PAGES, PF_MEMALLOC, PF_MEMDIE
 
@@ -56,6 +56,8 @@ class Task:
         self.rlim = [RLIM_INFINITY] * RLIM_NLIMITS  # soft limits
         self.rlim[RLIMIT_STACK] = 8 << 20
         self.pending: set[int] = set()
+        self.siginfo: Any = None  # why the last SIGSEGV or SIGBUS was sent: a fault.SigInfo
+        self.addr_limit = 0xC0000000  # get_fs(): addresses below are user's
         self.exiting = False
         self.counter = 0
         self.task_pfn = 0  # first frame of its task_struct block; 0 when kernel objects are outside RAM
