@@ -52,6 +52,7 @@ class Sched(Part):
         "kswapd_running",
         "killed",
         "selfkill",
+        "reaping",
         "op_yields",
         "_seen",
         "_seen_at",
@@ -69,6 +70,7 @@ class Sched(Part):
         self.kswapd_running = False  # it is off its wait queue: waking it does nothing
         self.killed: list[int] = []  # pids that died of a signal since begin_op(), in order
         self.selfkill: list[int] = []  # the same for the task whose operation it was
+        self.reaping = True  # False: nobody exits, to look at the killer's choice alone
         self.op_yields = 0
         self._seen: tuple[int, ...] = ()
         self._seen_at = 0
@@ -158,6 +160,8 @@ class Sched(Part):
 
     def reap_killed(self, spare: Task | None = None) -> None:
         """Every task that was killed exits, lowest pid first; not *spare*."""
+        if not self.reaping:
+            return
         doomed = [t for t in self.tasks.values() if t.pending and t is not spare and not FATAL.isdisjoint(t.pending)]
         for task in sorted(doomed, key=lambda t: t.pid):
             self.reap(task)
