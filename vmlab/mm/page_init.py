@@ -37,6 +37,8 @@ MAX_WAIT_TABLE = 4096
 class ZoneSetup(Part):
     """How physical memory becomes zones. Override a method to build them your own way."""
 
+    sizeof_wait_queue_head = SIZEOF_WAIT_QUEUE_HEAD  # bytes; 12 on a machine with several processors, for its spinlock
+
     def attach(self, kernel: Kernel) -> None:
         self.kernel = kernel
 
@@ -129,7 +131,7 @@ class ZoneSetup(Part):
                 continue
             zone.wait_table_size = self.wait_table_size(size)
             zone.wait_table_shift = 32 - (zone.wait_table_size.bit_length() - 1)
-            zone.wait_table_pa = take(f"wait table {zone.name}", zone.wait_table_size * SIZEOF_WAIT_QUEUE_HEAD)
+            zone.wait_table_pa = take(f"wait table {zone.name}", zone.wait_table_size * self.sizeof_wait_queue_head)
             pgdat.nr_zones = j + 1
             zone.pages_min, zone.pages_low, zone.pages_high = self.watermarks(j, zone.realsize)
             zone.start_pfn = start_pfn

@@ -194,7 +194,7 @@ class SlabAllocator(SlabChain):
             cachep = self.state.cache_at[self.page_list.next[(objp - PAGE_OFFSET & M32) >> PAGE_SHIFT]]
         except LookupError:
             raise self.bad_pointer("kfree", objp) from None
-        self.kmem_cache_free(cachep, objp)
+        self.kmem_cache_free_irq(cachep, objp)
 
     def kmem_cache_size(self, cachep: KmemCache) -> int:
         """Bytes of an object that its user may use. kernel: mm/slab.c:kmem_cache_size"""

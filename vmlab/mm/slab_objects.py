@@ -319,11 +319,15 @@ class SlabObjects(Part):
 
     def kmem_cache_free(self, cachep: KmemCache, objp: int) -> None:
         """Give an object of *cachep* back. The kernel believes what it is told: a wrong address or a second
-        free damages the cache, unless slab debugging is on. kernel: mm/slab.c:kmem_cache_free, __kmem_cache_free
+        free damages the cache, unless slab debugging is on. kernel: mm/slab.c:kmem_cache_free
         """
         if cachep.outside:
             cachep.outside_inuse -= 1
             return
+        self.kmem_cache_free_irq(cachep, objp)
+
+    def kmem_cache_free_irq(self, cachep: KmemCache, objp: int) -> None:
+        """Give an object back, with interrupts off. kernel: mm/slab.c:__kmem_cache_free"""
         self.kmem_cache_free_one(cachep, objp)
 
     def bad_pointer(self, function: str, objp: int) -> KernelBug:

@@ -14,6 +14,8 @@ from ...errors import TraceError, VmlabError
 from .bootmem import BootmemReplay
 from .buddy import BuddyReplay
 from .numa import NumaReplay
+from .process import ProcessReplay
+from .slab import SlabReplay
 from .zones import ZonesReplay
 
 Line = dict[str, Any]
@@ -24,6 +26,8 @@ REPLAYS: dict[str, Callable[[Line], Replay]] = {
     "bootmem": BootmemReplay,
     "buddy": BuddyReplay,
     "numa": NumaReplay,
+    "slab": SlabReplay,
+    **dict.fromkeys(("mmap", "faults", "swapfile", "vmscan", "pagecache", "shmem", "oom", "system", "pae"), ProcessReplay),
 }
 
 # What replaying a line raises when a value on it is of the wrong kind or size.
