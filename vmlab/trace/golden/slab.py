@@ -13,7 +13,7 @@ from ...machine import Machine
 from ...mm.gfp import GFP_DMA
 from ...mm.page_init import ZoneSetup
 from ...mm.slab import SlabAllocator
-from ...mm.slab_cache import CFLGS_OFF_SLAB, CFLGS_OPTIMIZE, L1_CACHE_BYTES, SIZEOF_SLAB_T, KmemCache
+from ...mm.slab_cache import CFLGS_OFF_SLAB, CFLGS_OPTIMIZE, L1_CACHE_BYTES, SIZEOF_SLAB_T, KmemCache, Slab
 from ...mm.slab_objects import BUG_LINES
 from ...mm.slab_smp import SmpSlabAllocator
 from .common import bug_site, free_pages, integer, need_balance, zonelists
@@ -39,6 +39,7 @@ class SlabReplay:
         self.slab: SlabAllocator = SlabAllocator()
         self.handles: dict[int, KmemCache] = {}
         self.called = {"ctors": 0, "dtors": 0}
+        self.numbers: dict[KmemCache, dict[Slab, int]] = {}
 
     def __call__(self, line: Line) -> Line:
         op = line.get("op")
@@ -108,8 +109,6 @@ class SlabReplay:
         if not r:
             del self.handles[integer(line, "h")]
         got: Line = {"r": r, "dtors": self.called["dtors"], "clock": self.slab.state.clock_searchp.name}
-        if r:
-            got |= self._cc(cachep)
         return got | {"cc_l": self._l(self.slab.state.cache_cache), "fp": self._fp()}
 
     def _op_kmem_reap(self, line: Line) -> Line:
@@ -147,7 +146,20 @@ class SlabReplay:
         place = self.slab.find(PAGE_OFFSET + pa)
         if place is None or place.number < 0:
             raise TraceError(f"there is no object at {pa}")
-        return PAGE_OFFSET + pa, [place.slab.seq, place.number]
+        return PAGE_OFFSET + pa, [self._numbers(place.cache)[place.slab], place.number]
+
+    def _numbers(self, cachep: KmemCache) -> dict[Slab, int]:
+        """Sequence numbers of a cache's slabs.
+
+        The observer of the traces numbered new slabs whenever it walked the cache's lists (for ``l``, ``lm``, ``cc_l``
+        and snapshots), in the order in which it met them. On UP that is the order of their making; on SMP an
+        operation on one cache can add several slabs to another, for the per-CPU arrays.
+        """
+        numbers = self.numbers.setdefault(cachep, {})
+        for slab in cachep.slabs():
+            if slab not in numbers:
+                numbers[slab] = len(numbers)
+        return numbers
 
     def _ctor(self, objp: int, cachep: KmemCache, flags: int) -> None:
         self.called["ctors"] += 1
@@ -176,8 +188,8 @@ class SlabReplay:
             got["lm"] = self._l(cachep.slabp_cache)
         return got | self._cc(cachep) | {"fp": self._fp()}
 
-    @staticmethod
-    def _l(cachep: KmemCache) -> list[int]:
+    def _l(self, cachep: KmemCache) -> list[int]:
+        self._numbers(cachep)
         return [*(len(slabs) for _, slabs in cachep.lists()), cachep.active_objs]
 
     def _cc(self, cachep: KmemCache | None) -> Line:
@@ -215,6 +227,7 @@ class SlabReplay:
             if not cachep.pages:
                 continue
             entry: Line = {"name": cachep.name, "colour_next": cachep.colour_next, "dflags": cachep.dflags}
+            numbers = self._numbers(cachep)
             text = ""
             shown = 0
             for name, slabs in cachep.lists():
@@ -223,9 +236,9 @@ class SlabReplay:
                 for slab in slabs:
                     pfn = slab.start - PAGE_OFFSET >> PAGE_SHIFT
                     chain = "".join(f"{i}," for i in slab.free_objects())
-                    text += f"{slab.seq}@{pfn}+{slab.colouroff}({chain})"
+                    text += f"{numbers[slab]}@{pfn}+{slab.colouroff}({chain})"
                     if shown < MAX_SHOWN:
-                        rows.append([slab.seq, slab.inuse, pfn, slab.colouroff])
+                        rows.append([numbers[slab], slab.inuse, pfn, slab.colouroff])
                     shown += 1
                 text += "\n"
                 entry[name] = rows
@@ -247,15 +260,13 @@ class SlabReplay:
         map_start = bdata.map_pa >> PAGE_SHIFT
         frees = [[a, b, 1] for a, b in bdata.ranges()] + [[map_start, map_start + ((machine.max_low_pfn // 8 + 4095) >> PAGE_SHIFT), 1]]
         machine.boot_step("mem_init")
-        self.machine, self.handles = machine, {}
+        self.machine, self.handles, self.numbers = machine, {}, {}
         before = machine.nr_free_pages()
         self.slab = slab = SmpSlabAllocator() if self.smp else SlabAllocator()
         slab.attach(machine)
         slab.kmem_cache_init()
         slab.kmem_cache_sizes_init()
         slab.kmem_cpucache_init()
-        if self.smp:
-            self._number_slabs()
         return {
             **{k: line[k] for k in ("op", "name", "mib", "seed") if k in line},
             "zones": [
@@ -285,9 +296,3 @@ class SlabReplay:
             "caches": self._caches(),
             "slabsnap": self._snap(),
         }
-
-    def _number_slabs(self) -> None:
-        """The observer of the SMP traces numbered the slabs of the boot in the order of its first snapshot."""
-        for cachep in self.slab.caches():
-            for number, slab in enumerate(cachep.slabs()):
-                slab.seq = number
