@@ -29,7 +29,7 @@ from .fs import (
     VmOps,
 )
 from .page_flags import PG_dirty, PG_uptodate
-from .shmem_io import ShmemIo
+from .shmem_dir import BOGO_DIRENT_SIZE, ShmemDir
 from .shmem_swap import (
     SGP_CACHE,
     SGP_READ,
@@ -61,7 +61,6 @@ if TYPE_CHECKING:
     from .vm import VmArea
 
 TMPFS_MAGIC = 0x01021994
-BOGO_DIRENT_SIZE = 20  # bytes that a name adds to its directory's size
 ULONG_MAX = M32
 PAGE_CACHE_MASK = ~(PAGE_SIZE - 1) & M32
 FIRST_FILE_ID = 1000  # of the files that nobody opened by name
@@ -146,14 +145,15 @@ class ShmemVmOps(VmOps):
         self.nopage = kernel.shmem.shmem_nopage
 
 
-class Shmem(ShmemIo):
+class Shmem(ShmemDir):
     """tmpfs below its directories, and files without a name."""
 
-    state_names = ("last_ino", "nr_filps", "shm_mnt", "shmem_inodes")
+    state_names = ("last_ino", "mounts", "nr_filps", "shm_mnt", "shmem_inodes")
 
     def attach(self, kernel: Kernel) -> None:
         super().attach(kernel)
         self.last_ino = 0
+        self.mounts: dict[str, SuperBlock] = {}  # by the name they were given
         self.nr_filps = 0  # file structures handed out by get_empty_filp
         self.aops = ShmemAops(kernel)
         self.file_ops = ShmemFileOps(kernel)
@@ -173,16 +173,6 @@ class Shmem(ShmemIo):
         sb = SuperBlock(self.super_ops, SHMEM_MAX_BYTES, TMPFS_MAGIC)
         sb.info = ShmemSbInfo(blocks, inodes)
         return sb
-
-    def shmem_set_size(self, info: ShmemSbInfo, max_blocks: int, max_inodes: int) -> int:
-        """New limits: 0, or -EINVAL when more is in use than they allow. kernel: mm/shmem.c:shmem_set_size"""
-        blocks = info.max_blocks - info.free_blocks
-        inodes = info.max_inodes - info.free_inodes
-        if max_blocks < blocks or max_inodes < inodes:
-            return -EINVAL
-        info.max_blocks, info.free_blocks = max_blocks, max_blocks - blocks
-        info.max_inodes, info.free_inodes = max_inodes, max_inodes - inodes
-        return 0
 
     def shmem_get_inode(self, sb: SuperBlock, mode: int) -> Inode | None:
         """A new file, directory or link; None when the file system may have no more. kernel: mm/shmem.c:shmem_get_inode"""

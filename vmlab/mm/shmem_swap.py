@@ -45,7 +45,7 @@ _UNSWAPPED = array("I", [0])
 class ShmemInodeInfo:
     """What shmem keeps of one file. kernel: include/linux/shmem_fs.h:shmem_inode_info"""
 
-    __slots__ = ("flags", "i_direct", "indirect", "inode", "link", "next_index", "swapped")
+    __slots__ = ("flags", "i_direct", "indirect", "inode", "link", "names", "next_index", "parent", "swapped")
 
     def __init__(self, inode: Inode) -> None:
         self.inode = inode
@@ -54,7 +54,9 @@ class ShmemInodeInfo:
         self.indirect = array("I", [0])
         self.swapped = 0  # pages in swap
         self.flags = 0
-        self.link = ""  # a short symbolic link's text, kept in the place of all this
+        self.link: str | None = None  # a short symbolic link's text, kept in the place of all this
+        self.names: dict[str, Inode] = {}  # a directory's entries, oldest first
+        self.parent = inode  # of a directory: the one it is in
 
     @property
     def i_indirect(self) -> int:
@@ -68,9 +70,10 @@ class ShmemInodeInfo:
 class ShmemSbInfo:
     """What a mounted tmpfs may use and has left: pages and files. kernel: include/linux/shmem_fs.h:shmem_sb_info"""
 
-    __slots__ = ("free_blocks", "free_inodes", "max_blocks", "max_inodes")
+    __slots__ = ("free_blocks", "free_inodes", "max_blocks", "max_inodes", "root")
 
     def __init__(self, max_blocks: int, max_inodes: int) -> None:
+        self.root: Inode | None = None
         self.max_blocks = self.free_blocks = max_blocks
         self.max_inodes = self.free_inodes = max_inodes
 

@@ -22,6 +22,8 @@ RLIM_NLIMITS = 11
 RLIM_INFINITY = 0xFFFFFFFF
 
 CAP_CHOWN = 0
+CAP_DAC_OVERRIDE = 1
+CAP_DAC_READ_SEARCH = 2
 CAP_FOWNER = 3
 CAP_FSETID = 4
 CAP_IPC_LOCK = 14
@@ -59,6 +61,7 @@ class Task:
         self.siginfo: Any = None  # why the last SIGSEGV or SIGBUS was sent: a fault.SigInfo
         self.addr_limit = 0xC0000000  # get_fs(): addresses below are user's
         self.exiting = False
+        self.eip = self.esp = 0  # where exec made it start, and its stack pointer then
         self.counter = 0
         self.task_pfn = 0  # first frame of its task_struct block; 0 when kernel objects are outside RAM
         self.objects: dict[str, int] = {}  # its slab objects: cache name → kernel address
