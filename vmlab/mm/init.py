@@ -107,6 +107,8 @@ def paging_init(kernel: Kernel) -> None:
         bare_pagetable_init(kernel)
     else:
         pagetable_init(kernel)
+    if kernel.config.kernel_objects is not None:
+        kernel.mmu.flush_tlb_all()
     zone_sizes_init(kernel)
 
 
@@ -138,3 +140,5 @@ def mem_init(kernel: Kernel) -> None:
     for start, end in reversed(ram_frames(kernel, kernel.highstart_pfn, kernel.highend_pfn)):
         kernel.totalhigh_pages += free_boot_pages(kernel, start, end, descending=True, highmem=True)
     kernel.totalram_pages += kernel.totalhigh_pages
+    if kernel.config.kernel_objects is not None:
+        kernel.mmu.flush_tlb_all()  # zap_low_mappings: the identity map of the boot is gone

@@ -246,6 +246,13 @@ class Mmu(Part):
         if self.on_event is not None:
             self.on_event(("flush_tlb_page", address))
 
+    def flush_tlb_one(self, address: int) -> None:
+        """One kernel page's entry changed. kernel: include/asm-i386/pgtable.h:__flush_tlb_one"""
+        if self.tlb is not None:
+            self.tlb.flush_page(address >> PAGE_SHIFT)
+        if self.on_event is not None:
+            self.on_event(("flush_tlb_page", address))
+
     def flush_tlb_range(self, mm: MmStruct, start: int, end: int) -> None:
         """Entries of a range changed: the i386 kernel reloads CR3. kernel: include/asm-i386/pgalloc.h:flush_tlb_range"""
         flushed = self.tlb.flush_mm() if self.tlb is not None and self._active(mm) else 0
