@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DiskFs", "FileInfo"]
 
-S_APPEND = 4
+S_APPEND = 8  # include/linux/fs.h of 2.4.22
 MAX_FILE_BYTES = 0x7FFFFFFF
 
 # Mode bits of a fake file beyond FMODE_READ and FMODE_WRITE.
