@@ -54,6 +54,7 @@ class Sched(Part):
         "selfkill",
         "reaping",
         "op_yields",
+        "reaping",
         "_seen",
         "_seen_at",
     )
@@ -72,6 +73,7 @@ class Sched(Part):
         self.selfkill: list[int] = []  # the same for the task whose operation it was
         self.reaping = True  # False: nobody exits, to look at the killer's choice alone
         self.op_yields = 0
+        self.reaping = True  # whether tasks that were killed exit; the traces of the killer alone look at the victims instead
         self._seen: tuple[int, ...] = ()
         self._seen_at = 0
 
@@ -160,6 +162,8 @@ class Sched(Part):
 
     def reap_killed(self, spare: Task | None = None) -> None:
         """Every task that was killed exits, lowest pid first; not *spare*."""
+        if not self.reaping:
+            return
         if not self.reaping:
             return
         doomed = [t for t in self.tasks.values() if t.pending and t is not spare and not FATAL.isdisjoint(t.pending)]
