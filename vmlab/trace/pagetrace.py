@@ -53,7 +53,7 @@ class PageTrace:
         if self.refs and max(self.refs) >> 1 >= len(self.pages):
             raise ValueError(f"a reference names page {max(self.refs) >> 1}, but the trace has only {len(self.pages)} pages")
         self.regions = [(int(a), int(n)) for a, n in regions] if regions is not None else find_regions(self.pages)
-        self._index: Any = None  # what the fast path precomputes, once for each trace
+        self.index: dict[int, Any] = {}  # what the fast path works out, once for each size of page table
 
     def __len__(self) -> int:
         return len(self.refs)
