@@ -216,19 +216,23 @@ class SlabObjects(Part):
 
     def kmem_slab_destroy(self, cachep: KmemCache, slab: Slab) -> None:
         """Destruct the objects of a slab that is on no list, and free its pages. kernel: mm/slab.c:kmem_slab_destroy"""
-        ev = self.on_event
-        dtor = cachep.dtor
-        if dtor is not None:
-            for objp in range(slab.s_mem, slab.s_mem + cachep.objsize * cachep.num, cachep.objsize):
-                dtor(objp, cachep, 0)
-                if ev is not None:
-                    ev(("dtor", cachep.name, objp))
+        self.destruct_objs(cachep, slab)
         del self.state.slab_at[slab.address]
         self.kmem_freepages(cachep, slab.start)
         if cachep.slabp_cache is not None:
             self.kmem_cache_free(cachep.slabp_cache, slab.address)
-        if ev is not None:
-            ev(("slab_destroy", cachep.name, slab.start - PAGE_OFFSET >> PAGE_SHIFT, slab.address))
+        if self.on_event is not None:
+            self.on_event(("slab_destroy", cachep.name, slab.start - PAGE_OFFSET >> PAGE_SHIFT, slab.address))
+
+    def destruct_objs(self, cachep: KmemCache, slab: Slab) -> None:
+        """Call the destructor on every object of a slab that goes. kernel: mm/slab.c:kmem_slab_destroy"""
+        dtor = cachep.dtor
+        if dtor is not None:
+            ev = self.on_event
+            for objp in range(slab.s_mem, slab.s_mem + cachep.objsize * cachep.num, cachep.objsize):
+                dtor(objp, cachep, 0)
+                if ev is not None:
+                    ev(("dtor", cachep.name, objp))
 
     # -- handing out --------------------------------------------------------------------------
 
