@@ -130,10 +130,11 @@ class Highmem(BounceBuffers, Part):
                 return 0
             if self.on_event is not None:
                 self.on_event(("kmap_wait", pfn))
+            before = counts[:]
             self.kernel.sched.schedule()
             if pfn in self.virtual:
                 return self.virtual[pfn]
-            if min(counts) > 1:
+            if counts == before:
                 raise KernelHang("map_new_virtual", f"all {size} pkmap slots are in use and nobody runs who could unmap one")
             count = size
         vaddr = PKMAP_BASE + (nr << PAGE_SHIFT)

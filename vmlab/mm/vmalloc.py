@@ -327,7 +327,7 @@ class VmallocSpace(Part):
         found: list[int] = []
         for area in self.vmlist:
             if area.addr == addr and area.size > PAGE_SIZE:
-                for at, length in self._chunks(addr, area.size - PAGE_SIZE):
+                for at, length in self._chunks(addr & -PAGE_SIZE, area.size - PAGE_SIZE & -PAGE_SIZE):
                     place = kernel.pgtable.pte_lookup(kernel.init_mm, at)
                     if place is not None:
                         table, slot = place

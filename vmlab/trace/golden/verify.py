@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 from ...errors import TraceError, VmlabError
 from .bootmem import BootmemReplay
 from .buddy import BuddyReplay
+from .highmem import HighmemReplay
 from .numa import NumaReplay
 from .process import ProcessReplay
 from .slab import SlabReplay
+from .vmalloc import VmallocReplay
 from .zones import ZonesReplay
 
 Line = dict[str, Any]
@@ -27,6 +29,8 @@ REPLAYS: dict[str, Callable[[Line], Replay]] = {
     "buddy": BuddyReplay,
     "numa": NumaReplay,
     "slab": SlabReplay,
+    "vmalloc": VmallocReplay,
+    "highmem": HighmemReplay,
     **dict.fromkeys(("mmap", "faults", "swapfile", "vmscan", "pagecache", "shmem", "oom", "system", "pae"), ProcessReplay),
 }
 
