@@ -12,7 +12,7 @@ from ...errors import KernelPanic, TraceError
 from .process_boot import BootLine, Build, make_machine
 from .process_devices import DEVICE_OPS, DeviceOps
 from .process_ops import PROCESS_OPS, ProcessOps
-from .process_state import FILE_IO, SWAP_IO, StateDump, mask_of, mask_of_process
+from .process_state import FILE_IO, SWAP, SWAP_CRC, SWAP_IO, StateDump, has_full_swap, mask_of, mask_of_process
 
 if TYPE_CHECKING:
     from ...machine import Machine
@@ -24,6 +24,7 @@ DIED = -1009  # ret of an operation in which its process died
 NO_END = {"oom", "vme", "badness", "selbad", "state"}  # the end-of-operation turn of disks, kswapd and the killed is left out
 _OPS = PROCESS_OPS | DEVICE_OPS
 _I64 = 1 << 63
+M32 = 0xFFFFFFFF
 
 
 def signed32(value: int) -> int:
@@ -37,6 +38,7 @@ class Known(NamedTuple):
 
     swap_io: bool | None = None
     file_io: bool | None = None
+    full_swap: bool | None = None
 
 
 class ProcessReplay(ProcessOps, DeviceOps):
@@ -44,7 +46,7 @@ class ProcessReplay(ProcessOps, DeviceOps):
 
     The traces do not print when their dump mask was set. It is off at first; the first line with any state shows
     it (the header tells it as well, in newer traces). The two bits for I/O logs, silent when nothing was
-    transferred, show themselves with the first transfer.
+    transferred, show themselves with the first transfer, a full list of swap slots with the first area in use.
     """
 
     def __init__(self, header: Line) -> None:
@@ -88,6 +90,7 @@ class ProcessReplay(ProcessOps, DeviceOps):
         self.files = self.dump.files
         self.machine.block.log = True
         self.booted = True
+        self.machine.init_task.cap_effective = M32
         return boot.fields(self.dump)
 
     # -- one operation ------------------------------------------------------------------------
@@ -109,10 +112,10 @@ class ProcessReplay(ProcessOps, DeviceOps):
         panic = False
         try:
             if task is None:
-                got = handler(*args)
+                got = dict(handler(*args))
             else:
                 with machine.running(task):
-                    got = handler(task, *args[1:])
+                    got = dict(handler(task, *args[1:]))
         except KernelPanic as error:
             got, panic = {"panic": 1}, True
             log = f"panic: {error.text}|"
@@ -151,13 +154,17 @@ class ProcessReplay(ProcessOps, DeviceOps):
             about_process = mask_of_process(line)
             if self.announced is not None and seen:
                 self.mask, self.process_mask = self.announced, self.announced
-                self.known = Known(bool(self.announced & SWAP_IO), bool(self.announced & FILE_IO))
+                self.known = Known(bool(self.announced & SWAP_IO), bool(self.announced & FILE_IO), bool(self.announced & SWAP))
             elif seen & ~about_process:
                 self.mask = seen & ~about_process
         if self.process_mask is None and task is not None:
             about_process = mask_of_process(line)
             if about_process or self.mask is not None:
                 self.process_mask = about_process
+        if self.mask is not None and self.known.full_swap is None and any(a.swap_map is not None for a in self.machine.swapfile.swap_info):
+            self.known = self.known._replace(full_swap=has_full_swap(line))
+            if self.known.full_swap:
+                self.mask = self.mask & ~SWAP_CRC | SWAP
         mask, process_mask = self.mask or 0, self.process_mask or 0
         got = self.dump.dump(mask | process_mask if task is not None else mask, task)
         if mask:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TraceError
-from ...mm.errno import EBADF
 from ...mm.filemap_read import ReadDescriptor
 from ...mm.gfp import GFP_ATOMIC, GFP_HIGHUSER, GFP_KSWAPD, PF_MEMALLOC, PF_MEMDIE
 from ...mm.page_flags import PG_referenced
@@ -363,9 +362,10 @@ class DeviceOps:
             machine.sched.reaping = True
         sent = []
         for task in tasks:
-            sent += [[task.pid, sig] for sig in sorted(task.pending)]
-            task.pending.clear()
-            task.flags &= ~(PF_MEMDIE | PF_MEMALLOC)
+            if task.pending:
+                sent += [[task.pid, sig] for sig in sorted(task.pending)]
+                task.pending.clear()
+                task.flags &= ~(PF_MEMDIE | PF_MEMALLOC)
         return {"j": machine.sched.jiffies, "sig": sent, "ret": 0}
 
     def op_jiffies(self, value: int) -> Line:

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from ...errors import TraceError
-from ...mm.errno import EBADF
+from ...mm.errno import EBADF, ENOMEM
 from ...mm.gfp import PF_MEMDIE
 from ...mm.task import RLIM_NLIMITS
 from ...mm.vm import MAP_ANONYMOUS
 
 if TYPE_CHECKING:
+    from array import array
+    from collections.abc import Iterable, Iterator
+
     from ...machine import Machine
     from ...mm.fs import File
     from ...mm.task import Task
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 Line = dict[str, Any]
 
 M32 = 0xFFFFFFFF
+_READ_HIT = 0x25  # PRESENT USER ACCESSED: a read by user mode changes nothing
+_WRITE_HIT = 0x67  # and RW DIRTY: nor does a write
 
 # How many numbers each operation takes, at least and at most.
 PROCESS_OPS = {
@@ -67,7 +72,7 @@ class ProcessOps:
     def op_new(self, pid: int) -> Line:
         if pid in self.machine.sched.tasks or not 0 < pid < 1 << 15:
             raise TraceError(f"process {pid} cannot be made: it exists, or the number is none")
-        return {"ret": self.machine.fork.spawn(pid)}
+        return {"ret": 0 if self.machine.fork.new_task(pid) is not None else -ENOMEM}
 
     def op_fork(self, task: Task, pid: int) -> Line:
         if pid in self.machine.sched.tasks or not 0 < pid < 1 << 15:
@@ -156,64 +161,88 @@ class ProcessOps:
 
     # -- access -------------------------------------------------------------------------------
 
-    def _living(self, task: Task) -> bool:
-        return self.machine.sched.tasks.get(task.pid) is task
-
     def op_touch(self, task: Task, addr: int, write: int, esp: int, value: int = 0) -> Line:
         mmu = self.machine.mmu
         min_flt, maj_flt = task.min_flt, task.maj_flt
-        ret = mmu.touch(addr & M32, int(bool(write)), esp & M32, value & M32)
+        self.written += bool(write)  # counted, though the value stored is the line's own
+        ret = mmu.touch(task, addr & M32, int(bool(write)), esp & M32, value & M32)
         got: Line = {"ret": ret}
         if ret >= 0 and not write:
-            got["val"] = mmu.value
+            got["val"] = mmu.loaded
         got["flt"] = [task.min_flt - min_flt, task.maj_flt - maj_flt]
         return got
 
     def op_range(self, task: Task, addr: int, npages: int, write: int, step: int = 0) -> Line:
         step = (step or 1) << 12
-        steps = ((addr + i * step) & M32 for i in range(npages))
         store = (addr >> 12) + (self.written << 20)
-        got = self._touch_all(task, [(at, write, store + i) for i, at in enumerate(steps)])
+        write = int(bool(write))
+        got = self._touch_all(task, ((addr + i * step & M32, write, store + i & M32) for i in range(npages)))
         if write:
             self.written += 1
             del got["rdcrc"]
         return got
 
     def op_tl(self, task: Task, base: int, *places: int) -> Line:
-        written = self.written
-        todo = []
-        for x in places:
-            if x & 1:
-                written += 1
-            todo.append(((base + (x >> 1 << 12)) & M32, x & 1, written))
-        return self._touch_all(task, todo, count_writes=True)
+        return self._touch_all(task, self._listed(base, places))
 
-    def _touch_all(self, task: Task, todo: list[tuple[int, int, int]], *, count_writes: bool = False) -> Line:
-        """Accesses one after the other, each with its own end-of-operation turn, until a signal or death stops them."""
+    def _listed(self, base: int, places: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
+        """The accesses of `tl`; the counter goes up only for stores that are really tried."""
+        for x in places:
+            write = x & 1
+            self.written += write
+            yield base + (x >> 1 << 12) & M32, write, self.written & M32
+
+    def _touch_all(self, task: Task, accesses: Iterable[tuple[int, int, int]]) -> Line:
+        """Accesses (address, write, value) one after the other, each with its own end-of-operation turn.
+
+        A signal or the task's death stops them. An access that needs no kernel is done here: nothing is then due at its end.
+        """
         machine = self.machine
-        sched, touch, mmu = machine.sched, machine.mmu.touch, machine.mmu
-        end_of_op, tasks, idle = sched.end_of_op, sched.tasks, machine.init_task
-        pid = task.pid
+        sched, mmu, idle = machine.sched, machine.mmu, machine.init_task
+        contents, lookup = machine.ram.contents, machine.pgtable.pte_lookup
+        bits, mask = (9, 511) if machine.pgtable.pae else (10, 1023)
+        tables: dict[int, array[int]] = {}  # page tables seen since the last time the kernel ran
         min_flt, maj_flt = task.min_flt, task.maj_flt
         faults = 0
-        read: list[str] = []
-        for at, write, value in todo:
-            if count_writes and write:
-                self.written += 1
-            ret = touch(at, write, M32, value & M32)
-            if ret < 0:
-                faults = ret
+        read: list[int] = []
+        mm = _mm(task)
+        for at, write, value in accesses:
+            page = at >> 12
+            table = tables.get(page >> bits)
+            if table is not None:
+                pte = table[page & mask]
+                if write:
+                    if pte & _WRITE_HIT == _WRITE_HIT:
+                        words = contents.get(pte >> 12)
+                        if words is None or words.itemsize != 4:
+                            words = machine.ram.words(pte >> 12)
+                        words[(at & 0xFFC) >> 2] = value
+                        continue
+                elif pte & _READ_HIT == _READ_HIT:
+                    words = contents.get(pte >> 12)
+                    if words is not None and words.itemsize != 4:
+                        words = machine.ram.words(pte >> 12)
+                    read.append(0 if words is None else words[(at & 0xFFC) >> 2])
+                    continue
+            took = mmu.touch(task, at, write, M32, value)
+            if took < 0:
+                faults = took
                 break
-            faults += ret
             if not write:
-                read.append(f"{mmu.value},")
-            machine.current = idle
-            end_of_op()
-            machine.current = task
-            if pid not in tasks:
-                break
-        got: Line = {"ret": faults, "rdcrc": crc32("".join(read).encode())}
-        if self._living(task):
+                read.append(mmu.loaded)
+            if took:
+                faults += took
+                tables.clear()
+                machine.current = idle
+                sched.end_of_op()
+                machine.current = task
+                if task.mm is not mm:
+                    break
+            found = lookup(mm, at)
+            if found is not None:
+                tables[page >> bits] = found[0]
+        got: Line = {"ret": faults, "rdcrc": crc32("".join([f"{value}," for value in read]).encode())}
+        if sched.tasks.get(task.pid) is task:
             got["flt"] = [task.min_flt - min_flt, task.maj_flt - maj_flt]
         return got
 

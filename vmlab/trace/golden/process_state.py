@@ -54,10 +54,17 @@ def mask_of(line: Line) -> int:
         if name in line:
             mask |= bit
     if "swap" in line:
-        mask |= SWAP if any(isinstance(a, list) and len(a) > 11 for a in line["swap"].get("areas", ())) else SWAP_CRC
+        mask |= SWAP if has_full_swap(line) else SWAP_CRC
     if "slab" in line and any(isinstance(c, list) and len(c) > 5 for c in line["slab"]):
         mask |= SLAB_FULL
     return mask | mask_of_process(line)
+
+
+def has_full_swap(line: Line) -> bool:
+    """Whether a swap area on *line* lists its slots."""
+    swap = line.get("swap")
+    areas = swap.get("areas") if isinstance(swap, dict) else None
+    return isinstance(areas, list) and any(isinstance(a, list) and len(a) > 11 for a in areas)
 
 
 def mask_of_process(line: Line) -> int:
@@ -153,7 +160,7 @@ class StateDump:
         fields["rbcrc"] = _crc("".join(f"{rb[i]}:{rb[i + 1]}," for i in range(0, len(rb), 2)))
         if mask & VMAS:
             return {"mm": fields, "vmas": vmas}
-        fields["vmacrc"] = _crc("".join("%d,%d,%d,%d,%d,%d;" % tuple(v) for v in vmas))
+        fields["vmacrc"] = _crc("".join(f"{a},{b},{c},{d},{e},{f};" for a, b, c, d, e, f in vmas))
         return {"mm": fields}
 
     def _tables(self, mm: MmStruct) -> list[tuple[int, int, array[int]]]:
@@ -192,7 +199,7 @@ class StateDump:
                 nonzero += len(used)
                 present += sum(1 for _, e in used if e & _PRESENT)
                 text.append(f"T{number}:{raw},")
-                text += ["%d:%d," % pair for pair in used]
+                text += [f"{at}:{value}," for at, value in used]
             got["pte"] = [nonzero, present, _crc("".join(text))]
         got["rss"] = mm.rss
         if pgtable.pae:
@@ -246,7 +253,7 @@ class StateDump:
             if mask & PAGES:
                 got["pages"] = [list(row) for row in rows]
             if mask & PAGES_CRC:
-                got["pgcrc"] = _crc("".join(["%d,%d,%d,%d,%d;" % row for row in rows]))
+                got["pgcrc"] = _crc("".join([f"{a},{b},{c},{d},{e};" for a, b, c, d, e in rows]))
         return got
 
     def _page_rows(self, on_lru: list[int]) -> list[tuple[int, int, int, int, int]]:
@@ -324,8 +331,8 @@ class StateDump:
         for area in swapfile.swap_info[: swapfile.nr_swapfiles]:
             used = area.used_slots()
             row: list[Any] = [area.flags, area.lowest_bit, area.highest_bit, area.cluster_next, area.cluster_nr, area.prio]
-            row += [area.pages, area.max, area.next, len(used), _crc("".join(["%d:%d," % pair for pair in used]))]
-            if full:
+            row += [area.pages, area.max, area.next, len(used), _crc("".join([f"{at}:{value}," for at, value in used]))]
+            if full and area.swap_map is not None:
                 row.append([value for pair in used for value in pair])
             areas.append(row)
         return {
@@ -364,14 +371,15 @@ class StateDump:
         highmem = self.machine.highmem
         counts = highmem.pkmap_count
         used = [(i, n) for i, n in enumerate(counts) if n]
-        text = "".join(f"{i}:{n}:{highmem.pkmap_pfn(i)}," for i, n in used)
+        table = highmem.pkmap_page_table if used else ()
+        text = "".join(f"{i}:{n}:{table[i] >> 12}," for i, n in used)
         return [highmem.last_pkmap_nr, sum(n == 1 for _, n in used), sum(n > 1 for _, n in used), _crc(text)]
 
     def vmlist(self) -> Line:
         """Areas of vmalloc space and their pages."""
         space = self.machine.vmalloc_space
-        areas = [[area.addr, area.size] for area in space.areas()]
-        frames = [pfn for area in space.areas() for pfn in space.pages_of(area)]
+        areas = [[area.addr, area.size] for area in space.vmlist]
+        frames = [pfn for area in space.vmlist for pfn in space.frames(area.addr)]
         return {"vmlist": areas, "vmpfncrc": _crc("".join(f"{pfn}," for pfn in frames))}
 
 
