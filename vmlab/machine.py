@@ -376,6 +376,9 @@ class Machine(Startup):
             nodes=c.nodes,
             node_init_order=c.node_init_order,
             numa=c.numa,
+            kernel_objects=c.kernel_objects,
+            io_mode=c.io_mode,
+            parts=getattr(self, "_given_parts", None),
             mem=mem,
             **dict(zip(("page_allocator", "bootmem", "zone_setup", "reclaim"), (_class_of(p) for p in self._part_classes), strict=True)),
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .layout import PAGE_SHIFT, PAGE_SIZE
 
-__all__ = ["Disk", "FileDisk"]
+__all__ = ["Disk", "EndlessDisk", "FileDisk"]
 
 _ZEROES = bytes(PAGE_SIZE)
 
@@ -71,6 +71,19 @@ class Disk:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}{' ' + self.name if self.name else ''}, {self.npages} pages>"
+
+
+class EndlessDisk(Disk):
+    """Past its last page this disk reads as zeroes and forgets what is written: the traces' files are on such disks."""
+
+    def read_page(self, page_no: int) -> bytes | None:
+        """As any disk, and zeroes (None) past the end."""
+        return None if page_no >= self.npages else super().read_page(page_no)
+
+    def write_page(self, page_no: int, data: bytes | None) -> None:
+        """As any disk, and nothing past the end."""
+        if page_no < self.npages:
+            super().write_page(page_no, data)
 
 
 class FileDisk(Disk):

@@ -2,8 +2,8 @@
 
 Two kinds of files live here and share their code. Those people make (``create``) keep their data: writing part of a page
 reads the rest of it from the disk first, and written pages go to the file's dirty list. The traces' "fake files"
-(``fake_file``) do as ramfs does: a page written to is not read first but filled with zeroes, and only its dirty bit is set,
-so that fsync does not find it and reclaim alone writes it out.
+(``fake_file``) do nearly as ramfs does: what a write leaves of a page appears from the disk at once, without a transfer, and
+only the page's dirty bit is set, so that fsync does not find it and reclaim alone writes it out.
 
 kernel: none (the VFS side of one; compare fs/ramfs/inode.c)
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-from ..hw.disk import Disk, FileDisk
+from ..hw.disk import Disk, EndlessDisk, FileDisk
 from ..hw.layout import PAGE_SHIFT, PAGE_SIZE
 from .block import READ, WRITE
 from .errno import EINVAL, EIO, ENOENT
@@ -53,28 +53,23 @@ class FakeFileAops(AddressSpaceOps):
     name = "fake_file_aops"
 
     def readpage(self, file: File | None, pfn: int) -> int:
-        """Start reading a locked page; beyond the disk it is zeroes at once. Returns 0. kernel: fs/ramfs/inode.c:ramfs_readpage"""
-        kernel = self.kernel
-        inode, index = kernel.diskfs.host(pfn)
-        disk = inode.info.disk
-        if index >= kernel.block.disks[disk].npages:
-            kernel.diskfs.zero_page(pfn)
-            kernel.filemap.unlock_page(pfn)
-            return 0
-        return kernel.block.file_io(READ, pfn, disk, index, inode.label)
+        """Start reading a locked page. Returns 0. kernel: fs/buffer.c:block_read_full_page"""
+        inode, index = self.kernel.diskfs.host(pfn)
+        return self.kernel.block.file_io(READ, pfn, inode.info.disk, index, inode.label)
 
     def writepage(self, pfn: int) -> int:
-        """Start writing a locked page. Returns 0, or EIO (5) when the page is beyond a disk that cannot grow. kernel: none"""
-        kernel = self.kernel
-        inode, index = kernel.diskfs.host(pfn)
-        return kernel.block.file_io(WRITE, pfn, inode.info.disk, index, inode.label)
+        """Start writing a locked page. Returns 0. kernel: fs/buffer.c:block_write_full_page"""
+        inode, index = self.kernel.diskfs.host(pfn)
+        return self.kernel.block.file_io(WRITE, pfn, inode.info.disk, index, inode.label)
 
     def prepare_write(self, file: File | None, pfn: int, start: int, to: int) -> int:
         """Make a locked page ready for a write of bytes [start, to). Returns 0. kernel: fs/ramfs/inode.c:ramfs_prepare_write"""
         kernel = self.kernel
         kernel.highmem.kmap(pfn)
         if not kernel.mem.flags[pfn] & UPTODATE:
-            kernel.diskfs.zero_page(pfn)
+            inode, index = kernel.diskfs.host(pfn)
+            kernel.block.transfer(READ, pfn, inode.info.disk, index)
+            kernel.mem.flags[pfn] |= UPTODATE
         kernel.mem.flags[pfn] |= DIRTY
         return 0
 
@@ -99,6 +94,30 @@ class DiskFsAops(FakeFileAops):
 
     name = "diskfs_aops"
 
+    def readpage(self, file: File | None, pfn: int) -> int:
+        """Start reading a locked page; a hole at the end of the file is zeroes at once. Returns 0.
+
+        kernel: fs/buffer.c:block_read_full_page
+        """
+        kernel = self.kernel
+        inode, index = kernel.diskfs.host(pfn)
+        if index < kernel.block.disks[inode.info.disk].npages:
+            return super().readpage(file, pfn)
+        kernel.diskfs.zero_page(pfn)
+        kernel.filemap.unlock_page(pfn)
+        return 0
+
+    def writepage(self, pfn: int) -> int:
+        """Start writing a locked page, giving the file room for it if it has none yet. Returns 0.
+
+        kernel: fs/buffer.c:block_write_full_page
+        """
+        inode, index = self.kernel.diskfs.host(pfn)
+        disk = self.kernel.block.disks[inode.info.disk]
+        if index >= disk.npages:
+            disk.resize(index + 1)
+        return super().writepage(pfn)
+
     def sync_page(self, pfn: int) -> int:
         """kernel: fs/buffer.c:block_sync_page"""
         return self.kernel.block.sync_page(pfn)
@@ -122,14 +141,11 @@ class DiskFsAops(FakeFileAops):
         return -EIO
 
     def commit_write(self, file: File | None, pfn: int, start: int, to: int) -> int:
-        """The page is dirty now, and the file may have grown, its disk with it. Returns 0. kernel: fs/buffer.c:generic_commit_write"""
+        """The page is dirty now, and the file may have grown. Returns 0. kernel: fs/buffer.c:generic_commit_write"""
         kernel = self.kernel
         inode, index = kernel.diskfs.host(pfn)
         kernel.filemap.set_page_dirty(pfn)
         inode.i_size = max(inode.i_size, (index << PAGE_SHIFT) + to)
-        disk = kernel.block.disks[inode.info.disk]
-        if index >= disk.npages:
-            disk.resize(index + 1)
         return 0
 
 
@@ -193,7 +209,7 @@ class DiskFs(Part):
     Numbers returned are 0 or negative errnos, as from a system call, unless a method says otherwise.
     """
 
-    state_names = ("fake_sb", "files", "next_ino", "sb")
+    state_names = ("files", "next_ino", "sb")
 
     def attach(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -349,7 +365,7 @@ class DiskFs(Part):
 
         *mode* is FMODE_READ | FMODE_WRITE, plus 4: cannot be mapped, 8: no writepage, 16: append only.
         """
-        disk = Disk(npages, f"file {fd}")
+        disk = EndlessDisk(npages, f"file {fd}")
         for page_no in range(npages):
             disk.pages[page_no] = struct.pack("<I", 0x46000000 + fd * 0x10000 + page_no & 0xFFFFFFFF).ljust(PAGE_SIZE, b"\0")
         inode = self._new_inode(f"file {fd}", size, disk, self.fake_aops_nowrite if mode & NO_WRITEPAGE else self.fake_aops)

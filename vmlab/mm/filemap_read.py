@@ -12,9 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..hw.layout import PAGE_SHIFT, PAGE_SIZE
-from .errno import EFAULT, EINVAL, EIO, ENOMEM
+from .errno import EBADF, EFAULT, EINVAL, EIO, ENOMEM
 from .filemap_cache import LOCKED, PAGE_MASK, UPTODATE
 from .filemap_sync import PageCacheSync
+from .fs import FMODE_READ
+from .uaccess import VERIFY_WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -250,7 +252,7 @@ class FileRead(PageCacheSync):
             if isinstance(buf, bytearray):
                 buf += data
             else:
-                left = self.kernel.fault.copy_to_user(buf, data)
+                left = self.kernel.fault.copy_to_user_nocheck(buf, data)
             self.kernel.highmem.kunmap(pfn)
             if left:
                 size -= left
@@ -269,7 +271,7 @@ class FileRead(PageCacheSync):
         """
         if count < 0:
             return -EINVAL
-        if isinstance(buf, int) and buf + count > 0xC0000000:
+        if isinstance(buf, int) and not self.kernel.fault.access_ok(VERIFY_WRITE, buf, count):
             return -EFAULT
         if not count:
             return 0
@@ -295,9 +297,6 @@ class FileRead(PageCacheSync):
 
     def sys_readahead(self, file: File, offset: int, count: int) -> int:
         """readahead(2) on an open file; offset and count in bytes. Returns 0 or a negative errno. kernel: mm/filemap.c:sys_readahead"""
-        from .errno import EBADF
-        from .fs import FMODE_READ
-
         if not file.f_mode & FMODE_READ:
             return -EBADF
         return self.do_readahead(file, offset >> PAGE_SHIFT, (count + (offset & PAGE_MASK)) >> PAGE_SHIFT)

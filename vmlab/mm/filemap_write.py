@@ -11,6 +11,7 @@ from .filemap_cache import LOCKED, PAGE_MASK, REFERENCED
 from .filemap_read import FileRead
 from .fs import O_APPEND
 from .task import RLIM_INFINITY, RLIMIT_FSIZE
+from .uaccess import VERIFY_READ
 from .vfs import current_time, remove_suid
 
 if TYPE_CHECKING:
@@ -79,14 +80,14 @@ class FileWrite(FileRead):
     def _fault_in(self, buf: int | bytes | None, nbytes: int) -> None:
         """Touch the first and the last byte of a user buffer, before any page is locked. kernel: mm/filemap.c:do_generic_file_write"""
         if isinstance(buf, int):
-            self.kernel.fault.copy_from_user(buf, 1)
-            self.kernel.fault.copy_from_user(buf + nbytes - 1, 1)
+            self.kernel.fault.get_user(buf, 1)
+            self.kernel.fault.get_user(buf + nbytes - 1, 1)
 
     def _copy_in(self, pfn: int, offset: int, buf: int | bytes | None, at: int, nbytes: int) -> int:
         """Copy *nbytes* of the writer's data into the page. Returns how many bytes could not be copied."""
         left = 0
         if isinstance(buf, int):
-            data, left = self.kernel.fault.copy_from_user(buf + at, nbytes)
+            data, left = self.kernel.fault.copy_from_user_nocheck(buf + at, nbytes)
         elif buf is None:
             data = bytes(nbytes)
         else:
@@ -164,7 +165,7 @@ class FileWrite(FileRead):
         """
         if count < 0:
             return -EINVAL
-        if isinstance(buf, int) and buf + count > 0xC0000000:
+        if isinstance(buf, int) and not self.kernel.fault.access_ok(VERIFY_READ, buf, count):
             return -EFAULT
         err, file.f_pos = self.do_generic_file_write(file, buf, count, file.f_pos)
         return err
