@@ -4,6 +4,7 @@ from __future__ import annotations
 
 EPERM = 1
 ENOENT = 2
+ESRCH = 3
 EINTR = 4
 EIO = 5
 ENXIO = 6
@@ -22,6 +23,7 @@ ENOTDIR = 20
 EISDIR = 21
 EINVAL = 22
 ENFILE = 23
+EMFILE = 24
 ETXTBSY = 26
 EFBIG = 27
 ENOSPC = 28

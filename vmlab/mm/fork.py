@@ -14,7 +14,7 @@ from .errno import EAGAIN, ENOMEM
 from .exec import Exec
 from .gfp import GFP_KERNEL, PF_MEMALLOC, PF_MEMDIE
 from .task import CAP_SYS_ADMIN, CAP_SYS_RESOURCE, RLIMIT_NPROC, Task
-from .vfs import get_file
+from .vfs import fput, get_file
 from .vm import VM_DENYWRITE, VM_DONTCOPY, VM_LOCKED, VM_SHARED, MmStruct, VmArea
 
 if TYPE_CHECKING:
@@ -285,6 +285,7 @@ class Fork(Exec):
             self._exit_objects(task, backwards=True)
             self.free_task_struct(task)
             return error
+        self._copy_files(task)
         task.counter = parent.counter + 1 >> 1
         parent.counter >>= 1
         self.total_forks += 1
@@ -300,6 +301,17 @@ class Fork(Exec):
         task.flags = parent.flags & (PF_MEMALLOC | PF_MEMDIE)
         task.eip, task.esp = parent.eip, parent.esp
         return task
+
+    def _copy_files(self, task: Task) -> None:
+        """The child has the parent's files open, at the same positions. kernel: kernel/fork.c:copy_files"""
+        for fd, file in self.kernel.current.files.items():
+            get_file(file)
+            task.files[fd] = file
+
+    def exit_files(self, task: Task) -> None:
+        """Close everything *task* has open. kernel: kernel/exit.c:exit_files, put_files_struct, close_files"""
+        for fd in sorted(task.files):
+            fput(self.kernel, task.files.pop(fd))
 
     def fork_task(self, parent: Task, pid: int) -> Task | None:
         """*parent* forks: the child, or None when it failed. kernel: kernel/fork.c:do_fork"""
@@ -328,6 +340,7 @@ class Fork(Exec):
         task.exiting = True
         lazy_mm = task.mm
         self.exit_mm(task)
+        self.exit_files(task)
         self._exit_objects(task)
         if lazy_mm is not None:
             self.mmdrop(lazy_mm)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .gfp import PF_FREE_PAGES, PF_MEMALLOC, PF_MEMDIE
 
 if TYPE_CHECKING:
+    from .fs import File
     from .vm import MmStruct
 
 HZ = 100  # jiffies in a second
@@ -58,6 +59,7 @@ class Task:
         self.rlim = [RLIM_INFINITY] * RLIM_NLIMITS  # soft limits
         self.rlim[RLIMIT_STACK] = 8 << 20
         self.pending: set[int] = set()
+        self.files: dict[int, File] = {}  # open files by descriptor
         self.siginfo: Any = None  # why the last SIGSEGV or SIGBUS was sent: a fault.SigInfo
         self.addr_limit = 0xC0000000  # get_fs(): addresses below are user's
         self.exiting = False
