@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import vmlab
 from vmlab.hw.disk import Disk, FileDisk
-from vmlab.mm.errno import EIO, ENOENT, ETXTBSY
+from vmlab.mm.errno import EBADF, EIO, ENOENT, ETXTBSY
 from vmlab.mm.fs import FMODE_READ, FMODE_WRITE, O_APPEND, File
 from vmlab.mm.vfs import deny_write_access
 
@@ -56,6 +56,10 @@ def test_a_host_file_changes_only_when_told(tmp_path: Path) -> None:
     assert path.read_bytes()[:3] == b"aaa" and disk.read_bytes(0, 4) == b"newa"
     assert disk.commit() == 1 and path.read_bytes()[:4] == b"newa"
     assert disk.read_bytes(0, 4) == b"newa"
+    path.write_bytes(b"cut")
+    for page in (0, 1):
+        with pytest.raises(OSError, match="shorter"):
+            disk.read_page(page)
 
 
 # Does a file behave like a file?
@@ -124,6 +128,20 @@ def test_written_data_reaches_the_disk_with_fsync(io_mode: int) -> None:
     assert m.block.file_writes == 2
 
 
+def test_lseek_and_sendfile() -> None:
+    m = boot(1)
+    m.diskfs.create("from", b"0123456789" * 2000)
+    m.diskfs.create("to", b"old")
+    source, target = opened(m, "from", FMODE_READ), opened(m, "to")
+    assert m.diskfs.lseek(source, 5) == 5 and m.diskfs.lseek(source, -1) < 0
+    assert m.filemap.sys_sendfile(target, source, None, 12345) == (12345, 12350)
+    assert source.f_pos == 12350 and target.f_pos == target.inode.i_size == 12345
+    assert m.filemap.sys_sendfile(target, source, 19995, 100) == (5, 20000)
+    assert m.filemap.sys_sendfile(source, target, None, 10)[0] == -EBADF
+    m.diskfs.lseek(target, 0)
+    assert m.diskfs.read(target, 20000) == (b"0123456789" * 2000)[5:12350] + b"56789"
+
+
 def test_append_mode_writes_at_the_end() -> None:
     m = boot()
     m.diskfs.create("log", b"one")
@@ -185,6 +203,11 @@ def test_a_host_file_as_a_file(tmp_path: Path) -> None:
     m.diskfs.write(file, b"HELLO")
     m.diskfs.fsync(file)
     assert path.read_bytes() == b"hello " * 1000
+    for size in (3000, 9000):  # what was cut off is gone, here too
+        assert m.diskfs.truncate("text", size) == 0
+    m.filemap.invalidate_inode_pages(file.inode)
+    m.diskfs.lseek(file, 0)
+    assert m.diskfs.read(file, 10**6) == b"HELLO" + (b"hello " * 500)[5:] + bytes(6000)
 
 
 # The traces' files

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .layout import PAGE_SHIFT, PAGE_SIZE
+from .layout import M32, PAGE_SHIFT, PAGE_SIZE
 
-__all__ = ["Disk", "EndlessDisk", "FileDisk"]
+__all__ = ["Disk", "FileDisk", "NumberedDisk"]
 
 _ZEROES = bytes(PAGE_SIZE)
 
@@ -73,8 +73,18 @@ class Disk:
         return f"<{type(self).__name__}{' ' + self.name if self.name else ''}, {self.npages} pages>"
 
 
-class EndlessDisk(Disk):
-    """Past its last page this disk reads as zeroes and forgets what is written: the traces' files are on such disks."""
+class NumberedDisk(Disk):
+    """Page i of a new disk begins with the word *first* + i and is zero else: what the traces' files are made of.
+
+    Past its last page it reads as zeroes and forgets what is written.
+    """
+
+    def __init__(self, npages: int, first: int, name: str = "") -> None:
+        super().__init__(npages, name)
+        self.first = first
+
+    def _missing(self, page_no: int) -> bytes | None:
+        return (self.first + page_no & M32).to_bytes(4, "little").ljust(PAGE_SIZE, b"\0")
 
     def read_page(self, page_no: int) -> bytes | None:
         """As any disk, and zeroes (None) past the end."""
@@ -90,18 +100,27 @@ class FileDisk(Disk):
     """A disk that begins with the contents of the host's file *path*; a last part page is filled up with zeroes.
 
     Writes stay in memory, so that going back in time finds what was there; :meth:`commit` puts them into the file.
-    Raises OSError when the file cannot be read.
+    A file that was cut meanwhile gives read errors there. Raises OSError when the file cannot be read.
     """
 
     def __init__(self, path: str | Path, name: str = "") -> None:
         self.path = str(path)
-        size = Path(path).stat().st_size
-        super().__init__((size + PAGE_SIZE - 1) >> PAGE_SHIFT, name or Path(path).name)
+        self.size = Path(path).stat().st_size  # bytes, when the disk was made
+        super().__init__((self.size + PAGE_SIZE - 1) >> PAGE_SHIFT, name or Path(path).name)
 
     def _missing(self, page_no: int) -> bytes | None:
         with open(self.path, "rb") as file:
             file.seek(page_no << PAGE_SHIFT)
-            return file.read(PAGE_SIZE).ljust(PAGE_SIZE, b"\0")
+            data = file.read(PAGE_SIZE)
+        most = max(0, self.size - (page_no << PAGE_SHIFT))
+        if len(data) < min(PAGE_SIZE, most):
+            raise OSError(f"read error at page {page_no} of {self!r}: the file has become shorter")
+        return data[:most].ljust(PAGE_SIZE, b"\0")
+
+    def resize(self, npages: int) -> None:
+        """As any disk; what was cut off does not come back from the host's file."""
+        super().resize(npages)
+        self.size = min(self.size, npages << PAGE_SHIFT)
 
     def commit(self) -> int:
         """Write every page that changed into the host's file; returns how many."""

@@ -6,6 +6,7 @@
     filemap_write    write(2)
     filemap_map      page faults on files, msync(2)
     filemap_madvise  madvise(2), mincore(2)
+    filemap_send     sendfile(2)
 
 kernel: mm/filemap.c
 """
@@ -14,8 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .filemap_madvise import FileAdvice
 from .filemap_read import ReadDescriptor
+from .filemap_send import FileSend
 from .fs import VmOps
 from .vfs import fput
 
@@ -37,7 +38,7 @@ class GenericFileVmOps(VmOps):
         return self.kernel.filemap.filemap_nopage(vma, address, unused)
 
 
-class Filemap(FileAdvice):
+class Filemap(FileSend):
     """The whole of mm/filemap.c."""
 
     def attach(self, kernel: Kernel) -> None:
