@@ -7,6 +7,7 @@ from typing import Any
 import vmlab
 from vmlab.mm.task import Task
 
+
 def machine(ram: str = "16M", **options: Any) -> vmlab.Machine:
     """A small booted machine with kernel objects outside RAM."""
     options.setdefault("kernel_objects", "outside")

@@ -158,7 +158,7 @@ class Fault(Uaccess):
     def out_of_memory(self, address: int, error_code: int, regs: Regs) -> int:
         """No frame to be had: the process is killed. kernel: arch/i386/mm/fault.c:do_page_fault (out_of_memory)"""
         task = self.kernel.current
-        self.kernel.printk(None, f"VM: killing process {task.comm}\n")
+        self.kernel.printk(None, f"VM: killing process {task.comm}")
         if error_code & PF_USER:
             self.kernel.sched.do_exit(task)
             return SIGKILL
@@ -189,17 +189,17 @@ class Fault(Uaccess):
         """
         kernel = self.kernel
         task = kernel.current
-        kernel.printk(KERN_ALERT, self._oops_text(address) + "\n")
-        kernel.printk(None, " printing eip:\n")
-        kernel.printk(None, f"{regs.eip:08x}\n")
+        kernel.printk(KERN_ALERT, self._oops_text(address))
+        kernel.printk(None, " printing eip:")
+        kernel.printk(None, f"{regs.eip:08x}")
         pgd_pa = self._loaded_mm().pgd.pa
         pde = self._word(pgd_pa + (address >> 22 << 2))
-        kernel.printk(KERN_ALERT, f"*pde = {pde:08x}\n")
+        kernel.printk(KERN_ALERT, f"*pde = {pde:08x}")
         if pde & _PAGE_PRESENT:
             # The kernel reads every machine's tables as if they had two levels.
             pte = self._word((pde & _PAGE_MASK) + ((address & 0x003FF000) >> PAGE_SHIFT << 2))
-            kernel.printk(KERN_ALERT, f"*pte = {pte:08x}\n")
-        kernel.printk(None, f"Oops: {error_code:04x}\n")
+            kernel.printk(KERN_ALERT, f"*pte = {pte:08x}")
+        kernel.printk(None, f"Oops: {error_code:04x}")
         if task is not kernel.init_task:
             kernel.sched.do_exit(task)
 

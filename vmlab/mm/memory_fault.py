@@ -80,7 +80,7 @@ class MemoryFault(Part):
         kernel, flags = self.kernel, self.flags
         old_page = pte >> PAGE_SHIFT
         if old_page >= kernel.max_mapnr:
-            kernel.printk(None, f"do_wp_page: bogus page at address {address:08x} (page 0x{old_page:x})\n")
+            kernel.printk(None, f"do_wp_page: bogus page at address {address:08x} (page 0x{old_page:x})")
             return FAULT_OOM
         if not flags[old_page] & _LOCKED:
             flags[old_page] |= _LOCKED

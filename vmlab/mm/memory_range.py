@@ -43,7 +43,7 @@ class MemoryRange(Part):
     def pmd_error(self, table: MutableSequence[int], slot: int) -> None:
         """Report a bad pmd entry and empty it. kernel: include/asm-i386/pgtable-2level.h:pmd_ERROR, include/asm-i386/pgtable.h:pmd_clear"""
         digits = 16 if self.kernel.pgtable.pae else 8
-        self.kernel.printk(None, f"memory.c: bad pmd {table[slot]:0{digits}x}.\n")
+        self.kernel.printk(None, f"memory.c: bad pmd {table[slot]:0{digits}x}.")
         table[slot] = 0
 
     def pmd_spans(self, mm: MmStruct, address: int, end: int) -> Iterator[tuple[int, int, array[int], int, int]]:
@@ -163,7 +163,7 @@ class MemoryRange(Part):
     def forget_pte(self, pte: int) -> None:
         """An entry that was overwritten must have been empty. kernel: mm/memory.c:forget_pte"""
         if pte:
-            self.kernel.printk(None, "forget_pte: old mapping existed!\n")
+            self.kernel.printk(None, "forget_pte: old mapping existed!")
             raise KernelBug("forget_pte", f"the entry {pte:#x} was in use", "forget_pte")
 
     def _fill(self, address: int, size: int, who: str, store: Callable[[array[int], int, int], None]) -> int:

@@ -223,6 +223,14 @@ class Mmu(Part):
         if self.on_event is not None:
             self.on_event(("switch_mm", mm.pid, flushed))
 
+    def leave_mm(self, mm: MmStruct) -> None:
+        """*mm*'s directory is about to be freed: if CR3 still points to it (a kernel thread borrows it), load swapper_pg_dir.
+
+        kernel: arch/i386/kernel/smp.c:leave_mm
+        """
+        if mm is self.loaded_mm:
+            self.switch_mm(self.kernel.init_mm)
+
     def enter_lazy_tlb(self, mm: MmStruct, task: Task) -> None:
         """A task without user memory borrows *mm*: nothing to do on one processor. kernel: include/asm-i386/mmu_context.h:enter_lazy_tlb"""
 

@@ -322,6 +322,7 @@ class PageTables(Part):
     def pgd_free(self, mm: MmStruct) -> None:
         """Free *mm*'s page directory. kernel: include/asm-i386/pgalloc.h:pgd_free, free_pgd_slow"""
         pgd = mm.pgd
+        self.kernel.mmu.leave_mm(mm)
         if self.pae:
             for i in range(self.USER_PTRS_PER_PGD):
                 pfn = pgd.table[i] - 1 >> PAGE_SHIFT
