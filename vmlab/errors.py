@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["KernelBug", "KernelHang", "KernelPanic", "RecordingError", "TraceError", "VmlabError"]
+__all__ = ["KernelBug", "KernelHang", "KernelPanic", "ProcessGone", "RecordingError", "Signalled", "TraceError", "VmlabError"]
 
 
 class VmlabError(Exception):
@@ -38,6 +38,24 @@ class KernelPanic(VmlabError):
     def __init__(self, text: str) -> None:
         super().__init__(f"Kernel panic: {text}")
         self.text = text
+
+
+class Signalled(VmlabError):
+    """A process's access to memory ended in a signal: SIGSEGV (11), SIGBUS (7), or SIGKILL (9) for lack of memory."""
+
+    def __init__(self, pid: int, signal: int, reason: str) -> None:
+        super().__init__(f"process {pid}: {reason}")
+        self.pid = pid
+        self.signal = signal
+        self.reason = reason
+
+
+class ProcessGone(VmlabError):
+    """The process has exited, or was killed."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(f"process {pid} is gone: it exited or was killed")
+        self.pid = pid
 
 
 class RecordingError(VmlabError):

@@ -19,8 +19,8 @@ from .mm.page_alloc import PageAllocator
 from .mm.page_init import ZoneSetup
 from .mm.parts import PARTS, part_class
 from .mm.reclaim import Reclaim, ScriptedReclaim
-from .mm.startup import Startup
 from .mm.state import State, capture, restore
+from .system import System
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,7 +49,7 @@ def _node(spec: Sequence[int]) -> tuple[int, int, int, int, int, int]:
     return values
 
 
-class Machine(Startup):
+class Machine(System):
     """A PC with the Linux 2.4.22 memory manager. ``boot()`` makes one and switches it on.
 
     ram: bytes or text ("64M"), 16 MiB to 4 GiB, to 64 GiB with ``pae=True``.
@@ -130,11 +130,13 @@ class Machine(Startup):
         self.pgdats = [PgData(i) for i in range(max(1, len(self.config.nodes)))]
         self.mem = MemMap(self._frames()) if mem is None else mem
         self.ram = PhysicalMemory(self.mem.frames)
-        if kernel_objects is not None:
-            self._given_parts = dict(parts or {})
-            for name in PARTS:
-                self.more_parts[name] = self._given_parts[name]() if name in self._given_parts else part_class(name)()
-                setattr(self, name, self.more_parts[name])
+        self._given_parts = dict(parts or {})
+        unknown = self._given_parts.keys() - set(PARTS)
+        if unknown or self._given_parts and kernel_objects is None:
+            raise ValueError(f"parts={sorted(unknown)}: a whole machine's parts are {', '.join(PARTS)}")
+        for name in PARTS if kernel_objects is not None else ():
+            self.more_parts[name] = _make(self._given_parts.get(name, part_class(name)), part_class(name), name)
+            setattr(self, name, self.more_parts[name])
         for part in self.parts():
             part.attach(self)
         self.on_event = on_event

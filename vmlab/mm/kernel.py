@@ -140,6 +140,7 @@ class Kernel:
         self.reclaim: Reclaim
         self.more_parts: dict[str, Any] = {}  # every other part by name: see parts.py
         self.init_task = self.current
+        self.init_task.cap_effective = 0xFFFFFEFF  # everything but CAP_SETPCAP
 
     if TYPE_CHECKING:
         pgtable: PageTables

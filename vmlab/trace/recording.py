@@ -49,6 +49,8 @@ def perform(machine: Machine, name: str, args: tuple[Any, ...]) -> None:
             machine.alloc_pages(gfp_mask, order, node=node, owner=owner)
         elif name == "write":
             machine.write(args[0], bytes.fromhex(args[1]))
+        elif args and isinstance(args[-1], dict):
+            getattr(machine, name)(*args[:-1], **args[-1])
         else:
             getattr(machine, name)(*args)
     except Exception:  # the run went on after it, so does the replay

@@ -1,0 +1,335 @@
+"""What people do with a whole machine: processes, files, swap, kernel memory. Every operation here is recorded.
+
+An operation is a call from outside: it begins, the kernel does it, and at its end disks finish, kswapd
+runs if it was woken, and processes that were killed exit.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+
+from .errors import ProcessGone, Signalled
+from .hw.disk import FileDisk
+from .hw.e820 import parse_size
+from .hw.layout import PAGE_SHIFT, PAGE_SIZE
+from .mm import proc, tmpfs
+from .mm.gfp import GFP_KERNEL
+from .mm.page import Page
+from .mm.startup import Startup
+from .mm.swap_header import write_header
+from .process import Address, Errno, Process
+from .syscalls import SYSCALLS, Result
+
+if TYPE_CHECKING:
+    from .machine import Machine
+    from .mm.task import Task
+
+__all__ = ["System"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+HEAP_START = 0x0804A000  # where the heap of a process without a program begins
+STACK_PAGES = 2  # of a process without a program: what its arguments take
+
+
+def op(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+    """An operation of a whole machine: refused without processes, recorded, and brought to its end."""
+    name = method.__name__
+
+    @functools.wraps(method)
+    def operation(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.config.kernel_objects is None:
+            raise ValueError(f"{name}: this machine was booted with the page allocator only; boot it with kernel_objects='ram'")
+        if not self.ready:
+            raise ValueError(f"{name}: the machine is not up yet: use vmlab.boot(), or power_on() first")
+        if self.tape is not None:
+            self.tape.begin(name, (*args, kwargs) if kwargs else args)
+        self.sched.begin_op()
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            self.sched.end_of_op()
+
+    return cast("Callable[Concatenate[Any, P], R]", operation)
+
+
+class System(Startup):
+    """A kernel with processes."""
+
+    # -- processes -----------------------------------------------------------------------------
+
+    def _me(self) -> Machine:
+        return cast("Machine", self)
+
+    def _task(self, pid: int) -> Task:
+        task = self.sched.tasks.get(pid)
+        if task is None:
+            raise ProcessGone(pid)
+        return task
+
+    @op
+    def spawn(self, comm: str = "task", program: str | None = None, uid: int = 1000) -> Process:
+        """A new process with an empty heap and a small stack, or running *program* (an ELF file of this machine).
+
+        Raises OSError when there is no memory for it or the program cannot be loaded.
+        """
+        pid = self.sched.get_pid()
+        task = self.fork.new_task(pid, comm)
+        if task is None:
+            raise OSError(12, "no memory for a new process")
+        task.uid = task.euid = uid
+        with self.running(task):
+            if program is None:
+                mm = task.mm
+                assert mm is not None
+                mm.start_code = mm.end_code = mm.start_data = mm.end_data = mm.start_brk = mm.brk = HEAP_START
+                mm.start_stack = self.fork.setup_arg_pages(STACK_PAGES)
+            else:
+                ret = SYSCALLS["execve"](self._me(), program)
+                if ret:
+                    self.fork.exit_task(task)
+                    raise OSError(-int(cast(int, ret)), f"{program}: {Errno(cast(int, ret))!r}")
+        return Process(self._me(), pid)
+
+    def process(self, pid: int) -> Process:
+        """The process with number *pid*. Raises ProcessGone when there is none."""
+        self._task(pid)
+        return Process(self._me(), pid)
+
+    @property
+    def processes(self) -> list[Process]:
+        """All processes, oldest first."""
+        return [Process(self._me(), pid) for pid in self.sched.tasks] if self.config.kernel_objects is not None else []
+
+    @op
+    def syscall(self, pid: int, name: str, *args: Any) -> Result:
+        """System call *name* of process *pid* (see vmlab.syscalls): what the kernel returns."""
+        call = SYSCALLS.get(name)
+        if call is None:
+            raise ValueError(f"no system call {name!r}; there are {', '.join(SYSCALLS)}")
+        with self.running(self._task(pid)):
+            return call(self._me(), *args)
+
+    @op
+    def exit(self, pid: int) -> None:
+        """Process *pid* ends."""
+        task = self._task(pid)
+        with self.running(task):
+            self.fork.exit_task(task)
+
+    # -- a process's memory --------------------------------------------------------------------
+
+    def _signal(self, task: Task, signal: int, address: int) -> Signalled:
+        info = task.siginfo
+        return Signalled(task.pid, signal, str(info) if info is not None else f"signal {signal} at {address:#010x}")
+
+    @op
+    def touch(self, pid: int, address: int, write: int = 0, value: int | None = None, esp: int | None = None) -> int:
+        """One access of process *pid* to a word; returns the page faults. Raises Signalled.
+
+        With *esp*, its stack pointer, an access below esp - 32 bytes does not grow the stack.
+        """
+        task = self._task(pid)
+        ret = self.mmu.touch(task, address, write, esp, value)
+        if ret < 0:
+            raise self._signal(task, -ret, address)
+        return ret
+
+    @op
+    def touch_list(self, pid: int, references: list[int]) -> int:
+        """Many accesses: each is page number << 1 | write. Returns the page faults. Raises Signalled."""
+        task = self._task(pid)
+        ran = self.mmu.run(task, references)
+        if ran.signal:
+            raise self._signal(task, ran.signal, references[ran.touches] >> 1 << PAGE_SHIFT)
+        return ran.faults
+
+    def _spans(self, address: int, length: int) -> list[tuple[int, int]]:
+        if length < 0 or not 0 <= address <= (1 << 32) - length:
+            raise ValueError(f"{length} bytes at {address:#x}: addresses go from 0 to 0xffffffff")
+        spans = []
+        while length:
+            n = min(length, PAGE_SIZE - (address & PAGE_SIZE - 1))
+            spans.append((address, n))
+            address, length = address + n, length - n
+        return spans
+
+    @op
+    def user_read(self, pid: int, address: int, length: int) -> bytes:
+        """*length* bytes of process *pid*'s memory, with the page faults that takes. Raises Signalled."""
+        task = self._task(pid)
+        data = b""
+        for at, n in self._spans(address, length):
+            if self.mmu.touch(task, at) < 0:
+                raise self._signal(task, self._last_signal(task), at)
+            assert task.mm is not None
+            frame = self.mmu.translate(task.mm, at, False, True)
+            data += self.ram.read((frame << PAGE_SHIFT) + (at & PAGE_SIZE - 1), n)
+        return data
+
+    @op
+    def user_write(self, pid: int, address: int, data: bytes | str) -> int:
+        """Write *data* (text is hexadecimal, as recordings keep it); returns the page faults. Raises Signalled."""
+        if isinstance(data, str):
+            data = bytes.fromhex(data)
+        task = self._task(pid)
+        done = faults = 0
+        for at, n in self._spans(address, len(data)):
+            took = self.mmu.touch(task, at, 1)
+            if took < 0:
+                raise self._signal(task, -took, at)
+            faults += took
+            assert task.mm is not None
+            frame = self.mmu.translate(task.mm, at, True, True)
+            self.ram.write((frame << PAGE_SHIFT) + (at & PAGE_SIZE - 1), data[done : done + n])
+            done += n
+        return faults
+
+    def _last_signal(self, task: Task) -> int:
+        return task.siginfo.signo if task.siginfo is not None else 9
+
+    # -- files and disks -----------------------------------------------------------------------
+
+    @op
+    def create_file(self, name: str, data: bytes | str | int = b"") -> None:
+        """A file of the simple file system that holds *data* (or so many zero bytes; text is hexadecimal)."""
+        self.diskfs.create(name, bytes.fromhex(data) if isinstance(data, str) else data)
+
+    @op
+    def import_file(self, name: str, path: str) -> None:
+        """A file with the contents of the host's file *path*."""
+        self.diskfs.create_from_host(name, path)
+
+    @op
+    def remove_file(self, name: str) -> int:
+        """Take a file's name away; it lives on while a process uses it."""
+        ret = self.diskfs.unlink(name)
+        return Errno(ret) if ret < 0 else ret
+
+    def files(self) -> list[tuple[str, int, int]]:
+        """(name, bytes, pages cached) of every file."""
+        return self.diskfs.listing()
+
+    @op
+    def mount_tmpfs(self, options: str = "", name: str = "/dev/shm") -> int:
+        """Mount a file system in memory; *options* as mount -o takes them: "size=8m,nr_inodes=1k"."""
+        ret = tmpfs.mount(self, options, name)
+        return Errno(ret) if isinstance(ret, int) else 0
+
+    def tmpfs(self, name: str = "/dev/shm") -> tmpfs.Tmpfs:
+        """The file system mounted as *name*, to use directly (what is done so is not recorded)."""
+        return tmpfs.Tmpfs(self, name)
+
+    @op
+    def add_swap(self, size: int | str | None = None, path: str | None = None, priority: int | None = None) -> int:
+        """Make and switch on a swap area: *size* of a disk in memory, or the host's file *path* with its own header.
+
+        Returns the number of its disk, or an Errno. A file is written to when pages are swapped out.
+        """
+        number = next(i for i in range(len(self.block.disks) + 1) if i not in self.block.disks)
+        if path is not None:
+            self.block.add_disk(number, FileDisk(path, path))
+        else:
+            pages = parse_size(size if size is not None else "64M") >> PAGE_SHIFT
+            if pages < 10:
+                raise ValueError(f"size={size!r}: a swap area has at least 10 pages, 40 KiB")
+            disk = self.block.add_disk(number, pages)
+            disk.write_page(0, write_header(2, 1, pages - 1))
+        flags = 0 if priority is None else 0x8000 | priority
+        ret = self.swapfile.sys_swapon(number, flags)
+        if ret:
+            self.block.remove_disk(number)
+        return Errno(ret) if ret < 0 else number
+
+    @op
+    def swapon(self, disk: int, flags: int = 0) -> int:
+        """swapon(2) of a disk by number."""
+        ret = self.swapfile.sys_swapon(disk, flags)
+        return Errno(ret) if ret < 0 else ret
+
+    @op
+    def swapoff(self, disk: int) -> int:
+        """swapoff(2): everything in the area comes back to memory."""
+        ret = self.swapfile.sys_swapoff(disk)
+        return Errno(ret) if ret < 0 else ret
+
+    # -- the kernel's own memory ---------------------------------------------------------------
+
+    @op
+    def vmalloc(self, size: int, gfp_mask: int | None = None) -> int:
+        """*size* bytes of kernel memory, contiguous only in addresses; 0 on failure. kernel: include/linux/vmalloc.h:vmalloc"""
+        space = self.vmalloc_space
+        return Address(space.vmalloc(size) if gfp_mask is None else space.vmalloc_pages(size, gfp_mask))
+
+    @op
+    def vfree(self, address: int) -> None:
+        """Free what vmalloc returned. kernel: mm/vmalloc.c:vfree"""
+        self.vmalloc_space.vfree(address)
+
+    @op
+    def kmalloc(self, size: int, gfp_mask: int = GFP_KERNEL) -> int:
+        """*size* bytes from the sizes cache; 0 on failure. kernel: mm/slab.c:kmalloc"""
+        return Address(self.slab.kmalloc(size, gfp_mask))
+
+    @op
+    def kfree(self, address: int) -> None:
+        """Free what kmalloc returned. kernel: mm/slab.c:kfree"""
+        self.slab.kfree(address)
+
+    @op
+    def kmap(self, page: Page | int) -> int:
+        """A kernel address for a page, of high memory too. kernel: include/asm-i386/highmem.h:kmap"""
+        return Address(self.highmem.kmap(page.pfn if isinstance(page, Page) else page))
+
+    @op
+    def kunmap(self, page: Page | int) -> None:
+        """Give the mapping back. kernel: include/asm-i386/highmem.h:kunmap"""
+        self.highmem.kunmap(page.pfn if isinstance(page, Page) else page)
+
+    # -- time and settings ---------------------------------------------------------------------
+
+    @op
+    def tick(self, jiffies: int = 1) -> None:
+        """Let time pass, in jiffies of 10 ms."""
+        if jiffies < 0:
+            raise ValueError("time only goes forward")
+        self.sched.jiffies += jiffies
+
+    @op
+    def overcommit(self, mode: int) -> None:
+        """vm.overcommit_memory: 0 refuses what cannot be there, 1 never refuses."""
+        if mode not in (0, 1):
+            raise ValueError(f"mode={mode!r}: 0 or 1 in Linux 2.4")
+        self.mmap.sysctl_overcommit_memory = mode
+
+    # -- looking -------------------------------------------------------------------------------
+
+    def ps(self) -> str:
+        """One line for each process: its sizes in pages, its faults, its name."""
+        lines = ["  PID   SIZE    RSS  MINFLT  MAJFLT COMMAND"]
+        for task in self.sched.tasks.values():
+            size, rss = (task.mm.total_vm, task.mm.rss) if task.mm is not None else (0, 0)
+            lines.append(f"{task.pid:>5} {size:>6} {rss:>6} {task.min_flt:>7} {task.maj_flt:>7} {task.comm}")
+        return "\n".join(lines)
+
+    def slabinfo(self) -> str:
+        """The text of /proc/slabinfo."""
+        return self.slab.slabinfo()
+
+    def swaps(self) -> str:
+        """The text of /proc/swaps."""
+        return proc.swaps(self)
+
+    def lru(self) -> str:
+        """The active and inactive lists, in figures."""
+        return proc.lru(self)
+
+    def vmalloc_map(self) -> str:
+        """The areas between VMALLOC_START and VMALLOC_END."""
+        return self.vmalloc_space.vmalloc_map()
+
+    def pkmap(self) -> str:
+        """The permanent kernel mappings of high memory."""
+        return self.highmem.pkmap()
