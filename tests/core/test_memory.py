@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import vmlab
 from tests.core.processes import machine, new_task
 from vmlab import GFP_ATOMIC, KernelBug
+from vmlab.hw.tlb import Tlb
 from vmlab.mm.errno import EFAULT, EFBIG
 from vmlab.mm.extable import EXCEPTION_TABLE, INSN
 from vmlab.mm.fault import SEGV_ACCERR, SEGV_MAPERR, Regs
@@ -421,10 +422,12 @@ def test_no_context() -> None:
 
 
 # Do several processes see exactly what they wrote, through forks, copies and swap, and is every frame back at the end?
-@pytest.mark.parametrize(("pae", "seed"), [(False, 1), (False, 2), (True, 3)])
-def test_contents_through_fork_and_swap(pae: bool, seed: int) -> None:
+# With a TLB that holds: every change of an entry in use is followed by its flush.
+@pytest.mark.parametrize(("pae", "seed", "tlb"), [(False, 1, False), (True, 2, False), (False, 3, True), (True, 4, True)])
+def test_contents_through_fork_and_swap(pae: bool, seed: int, tlb: bool) -> None:
     rng = random.Random(seed)
     m = machine("16M", pae=pae, kernel_objects="ram")
+    m.mmu.tlb = Tlb(1024, 1024) if tlb else None
     m.block.add_disk(0, 4000)
     m.block.disks[0].write_page(0, write_header(2, 1, 3999))
     with m.running(new_task(m, 99)):
@@ -447,6 +450,9 @@ def test_contents_through_fork_and_swap(pae: bool, seed: int) -> None:
             child = m.fork.fork_task(task, pid := max(shadow) + 1)
             assert child is not None
             shadow[pid] = list(shadow[task.pid])
+            for page in range(npages):  # the parent goes on writing at once
+                assert m.mmu.touch(task, AT + (page << 12), 1, None, step + 1) >= 0
+            shadow[task.pid] = [step + 1] * npages
         elif act < 0.006 and len(shadow) > 1:
             with m.running(task):
                 m.fork.exit_task(task)
@@ -455,8 +461,13 @@ def test_contents_through_fork_and_swap(pae: bool, seed: int) -> None:
             page = rng.randrange(npages)
             length = min(rng.randrange(1, 20), npages - page)
             with m.running(task):
-                assert m.mmap.do_mmap_pgoff(None, AT + (page << 12), length << 12, RW, ANON | MAP_FIXED, 0) >= 0
-            shadow[pid][page : page + length] = [0] * length
+                if act < 0.014:
+                    assert m.mmap.do_mmap_pgoff(None, AT + (page << 12), length << 12, RW, ANON | MAP_FIXED, 0) >= 0
+                    shadow[pid][page : page + length] = [0] * length
+                else:
+                    assert m.mprotect.sys_mprotect(AT + (page << 12), length << 12, PROT_READ) == 0
+                    assert m.mmu.touch(task, AT + (page << 12), 1, None, 1) == -SIGSEGV
+                    assert m.mprotect.sys_mprotect(AT + (page << 12), length << 12, RW) == 0
         else:
             page = rng.randrange(npages)
             if rng.random() < 0.5:
