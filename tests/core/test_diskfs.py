@@ -237,3 +237,31 @@ def test_a_machine_with_files_can_be_copied_and_restored() -> None:
     m.diskfs.write(file, b"c" * 100)
     assert other.diskfs.read(again, 300) == b"b" * 100 + b"a" * 200
     assert m.filemap.page_cache_size == 1 and other.filemap.page_cache_size >= 1
+
+
+# Can a disk that reaches only low memory serve pages in high memory?
+@pytest.mark.parametrize("io_mode", [0, 1])
+def test_transfers_are_bounced_where_the_disk_cannot_reach_the_page(io_mode: int) -> None:
+    m = vmlab.boot("96M", highmem_pages=8192, io_mode=io_mode, kernel_objects="ram")
+    fs = m.diskfs
+    data = bytes(range(256)) * 64
+    fs.create("f", data)
+    file = opened(m, "f")
+    disk = m.block.disks[file.inode.info.disk]
+    disk.low_only = True
+    seen: list[str] = []
+    m.on_event = lambda event: seen.append(event[0])
+    assert fs.read(file, 16384) == data
+    first = m.filemap.find_page_nolock(file.inode.i_mapping, 0)
+    assert first is not None and m.highmem.is_high(first)
+    assert seen.count("bounce") == seen.count("bounce_end") == 4
+    fs.lseek(file, 100)
+    assert fs.write(file, b"x" * 5000) == 5000 and fs.fsync(file) == 0
+    assert seen.count("bounce") == seen.count("bounce_end") == 6
+    assert disk.read_bytes(0, 16384) == data[:100] + b"x" * 5000 + data[5100:]
+    disk.bad_reads.add(1)
+    m.filemap.invalidate_inode_pages(file.inode)
+    fs.lseek(file, 4096)
+    assert fs.read(file, 10) == -EIO
+    m.sched.end_of_op()
+    assert len(m.highmem.emergency_pages) == len(m.highmem.emergency_bhs) == 32

@@ -15,6 +15,7 @@ class Disk:
     """A disk of *npages* pages of 4096 bytes; a page nobody wrote reads as zeroes.
 
     A page in ``bad_reads`` (or ``bad_writes``) fails every read (write): put numbers in to break the disk there.
+    ``low_only`` says that the disk's controller cannot reach high memory: its transfers are bounced.
     """
 
     def __init__(self, npages: int, name: str = "") -> None:
@@ -22,6 +23,7 @@ class Disk:
             raise ValueError(f"a disk of {npages} pages: the size cannot be negative")
         self.npages = npages
         self.name = name
+        self.low_only = False
         self.pages: dict[int, bytes] = {}  # what was written, 4096 bytes a page
         self.bad_reads: set[int] = set()
         self.bad_writes: set[int] = set()

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import KernelPanic
 from ..hw.disk import Disk
+from .bounce import BufferHead, EndIo
+from .fs import READ, WRITE
 from .kernel import Part
 from .page_flags import PG_error, PG_locked, PG_uptodate
 
@@ -22,12 +24,21 @@ if TYPE_CHECKING:
 
 __all__ = ["READ", "WRITE", "BlockLayer"]
 
-READ, WRITE = 0, 1
 FIRST_FILE_DISK = 256  # lower numbers are disks people name themselves (swap is put on them)
 
-Request = tuple[int, int, int, int]  # READ or WRITE, frame, disk, page on the disk
+Request = tuple[int, int, int, int, "BufferHead | None"]  # READ or WRITE, frame, disk, page on the disk, stand-in for a high page
 
 _LOCKED, _ERROR, _UPTODATE = 1 << PG_locked, 1 << PG_error, 1 << PG_uptodate
+
+
+class EndBufferIoAsync(EndIo):
+    """The end of a bounced transfer, for the page it was about."""
+
+    name = "end_buffer_io_async"
+
+    def end_io(self, bh: BufferHead, uptodate: bool) -> None:
+        """kernel: fs/buffer.c:end_buffer_io_async"""
+        self.kernel.block.end_buffer_io_async(bh.b_page, uptodate)
 
 
 class BlockLayer(Part):
@@ -53,6 +64,7 @@ class BlockLayer(Part):
         self.kernel = kernel
         self.flags = kernel.mem.flags
         self.instant = kernel.config.io_mode == 0
+        self.end_async = EndBufferIoAsync(kernel)
 
     # -- disks --------------------------------------------------------------------------------
 
@@ -97,36 +109,55 @@ class BlockLayer(Part):
         return self.submit_bh(rw, pfn, disk, page_no)
 
     def submit_bh(self, rw: int, pfn: int, disk: int, page_no: int) -> int:
-        """Queue a transfer, or do it at once when the disk is instant. Returns 0. kernel: drivers/block/ll_rw_blk.c:submit_bh"""
+        """Queue a transfer, or do it at once when the disk is instant; bounce it when the disk cannot reach the page. Returns 0.
+
+        kernel: drivers/block/ll_rw_blk.c:submit_bh, __make_request, include/linux/blkdev.h:blk_queue_bounce
+        """
         if not self.flags[pfn] & _LOCKED:
             raise KernelPanic("brw_page: page not locked for I/O")
         ev = self.on_event
         if ev is not None:
             ev(("io_submit", "write" if rw else "read", pfn, disk, page_no))
+        stand_in: BufferHead | None = None
+        device = self.disks.get(disk)
+        if device is not None and device.low_only:
+            original = BufferHead(pfn, disk, page_no)
+            original.b_end_io = self.end_async
+            low = self.kernel.highmem.create_bounce(rw, original)
+            stand_in = None if low is original else low
+        request = (rw, pfn, disk, page_no, stand_in)
         if self.instant:
-            self.end_io((rw, pfn, disk, page_no))
+            self.end_request(request)
         else:
-            self.queue.append((rw, pfn, disk, page_no))
+            self.queue.append(request)
         return 0
 
     def complete_all(self) -> int:
         """Carry out every queued request, oldest first; returns how many. kernel: drivers/block/ll_rw_blk.c:generic_unplug_device"""
         done = 0
         while self.queue:
-            self.end_io(self.queue.pop(0))
+            self.end_request(self.queue.pop(0))
             done += 1
         return done
 
-    def end_io(self, request: Request) -> None:
-        """The disk is done: copy, mark the page up to date (or in error) and unlock it. kernel: fs/buffer.c:end_buffer_io_async"""
-        rw, pfn, disk, page_no = request
-        ok = self.transfer(rw, pfn, disk, page_no)
+    def end_request(self, request: Request) -> None:
+        """Carry a request out, and tell whoever asked for it. kernel: drivers/block/ll_rw_blk.c:end_that_request_first"""
+        rw, pfn, disk, page_no, stand_in = request
+        ok = self.transfer(rw, pfn if stand_in is None else stand_in.b_page, disk, page_no)
         ev = self.on_event
         if ev is not None:
             ev(("io_done", "write" if rw else "read", pfn, disk, page_no, int(ok)))
         if not ok:
-            self.flags[pfn] |= _ERROR
             self.kernel.printk(4, f"I/O error: {'writing' if rw else 'reading'} page {page_no} of disk {disk}")
+        if stand_in is None:
+            self.end_buffer_io_async(pfn, ok)
+        elif stand_in.b_end_io is not None:
+            stand_in.b_end_io.end_io(stand_in, ok)
+
+    def end_buffer_io_async(self, pfn: int, uptodate: bool) -> None:
+        """The page's transfer is over: mark it up to date (or in error) and unlock it. kernel: fs/buffer.c:end_buffer_io_async"""
+        if not uptodate:
+            self.flags[pfn] |= _ERROR
         if not self.flags[pfn] & _ERROR:
             self.flags[pfn] |= _UPTODATE
         self.kernel.filemap.unlock_page(pfn)

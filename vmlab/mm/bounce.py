@@ -12,8 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..hw.layout import PAGE_OFFSET, PAGE_SHIFT
-from .block import READ, WRITE
-from .fs import Ops
+from .fs import READ, WRITE, Ops
 from .gfp import GFP_ATOMIC, GFP_NOHIGHIO
 
 if TYPE_CHECKING:

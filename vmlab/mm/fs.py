@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .kernel import Kernel
     from .vm import VmArea
 
+READ, WRITE = 0, 1  # directions of a transfer
 FMODE_READ = 1
 FMODE_WRITE = 2
 O_APPEND = 0o2000
