@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .errno import EBADF, EBUSY, EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY
+from .errno import EBADF, EBUSY, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY
 from .fs import FMODE_READ, FMODE_WRITE, File, Inode
 from .shmem_dir import StatFs
 from .shmem_swap import shmem_i
@@ -81,7 +81,7 @@ class Tmpfs(TmpfsPaths):
 
     def mkdir(self, path: str, mode: int = 0o755) -> int:
         """Make a directory. kernel: fs/namei.c:sys_mkdir, vfs_mkdir"""
-        found = self._new_name(path)
+        found = self._new_name(path, is_dir=True)
         return found if isinstance(found, int) else self.kernel.shmem.shmem_mkdir(*found, mode & 0o1777)
 
     def create(self, path: str, mode: int = 0o644) -> int:
@@ -106,15 +106,17 @@ class Tmpfs(TmpfsPaths):
 
     def unlink(self, path: str) -> int:
         """Take a file's name away. kernel: fs/namei.c:sys_unlink, vfs_unlink"""
-        found = self._existing(path)
+        found = self._existing(path, (EISDIR, EISDIR, EISDIR))
         if isinstance(found, int):
-            return -EISDIR if found in (-EBUSY, -EINVAL) else found
+            return found
         directory, name, inode = found
+        if path.endswith("/"):
+            return -EISDIR if inode.i_mode & S_IFMT == S_IFDIR else -ENOTDIR
         return self.may_delete(directory, inode, False) or self.kernel.shmem.shmem_unlink(directory, name)
 
     def rmdir(self, path: str) -> int:
         """Remove an empty directory. kernel: fs/namei.c:sys_rmdir, vfs_rmdir"""
-        found = self._existing(path)
+        found = self._existing(path, (EBUSY, EINVAL, ENOTEMPTY))
         if isinstance(found, int):
             return found
         directory, name, inode = found
@@ -122,30 +124,35 @@ class Tmpfs(TmpfsPaths):
 
     def rename(self, old: str, new: str) -> int:
         """Move a name; a file or an empty directory that has the new one goes. kernel: fs/namei.c:sys_rename, vfs_rename"""
-        source = self._existing(old)
-        if isinstance(source, int):
-            return -EBUSY if source == -EINVAL else source
+        found = self._parent(old), self._parent(new)
+        for place in found:
+            if isinstance(place, int):
+                return place
+        for place in found:
+            if not isinstance(place, int) and place[1] in ("", ".", ".."):
+                return -EBUSY
+        source = self._existing(old, (EBUSY, EBUSY, EBUSY))
+        if isinstance(source, int) or isinstance(found[1], int):
+            return source if isinstance(source, int) else -ENOENT
         old_dir, old_name, inode = source
-        found = self._parent(new)
-        if isinstance(found, int):
-            return found
-        new_dir, new_name = found
-        if new_name in ("", ".", ".."):
-            return -EBUSY
-        target = self._step(new_dir, new_name, False, 0)
-        if target is inode:
-            return 0
+        new_dir, new_name = found[1]
         isdir = inode.i_mode & S_IFMT == S_IFDIR
+        if not isdir and (old.endswith("/") or new.endswith("/")):
+            return -ENOTDIR
+        target = self._step(new_dir, new_name, False, 0)
+        if isinstance(target, int) and target != -ENOENT:
+            return target
         if isdir and self._inside(new_dir, inode):
             return -EINVAL
         if isinstance(target, Inode) and target.i_mode & S_IFMT == S_IFDIR and self._inside(old_dir, target):
-            return -ENOTEMPTY  # the target contains the source
+            return -ENOTEMPTY
+        if target is inode:
+            return 0
         error = self.may_delete(old_dir, inode, isdir)
-        if not error:
-            if isinstance(target, Inode):
-                error = self.may_delete(new_dir, target, isdir)
-            else:
-                error = target if target != -ENOENT else self.permission(new_dir, MAY_WRITE | MAY_EXEC)
+        if not error and isinstance(target, Inode):
+            error = self.may_delete(new_dir, target, isdir)
+        elif not error:
+            error = self.permission(new_dir, MAY_WRITE | MAY_EXEC)
         if not error and isdir and new_dir is not old_dir:
             error = self.permission(inode, MAY_WRITE)  # its ".." changes
         return error or self.kernel.shmem.shmem_rename(old_dir, old_name, new_dir, new_name)
@@ -185,27 +192,31 @@ class Tmpfs(TmpfsPaths):
 
     def open(self, path: str, flags: int = O_RDONLY, mode: int = 0o644) -> File | int:
         """Open a file, made if O_CREAT says so. kernel: fs/open.c:sys_open, dentry_open, fs/namei.c:open_namei"""
-        inode = self.path_walk(path)
-        if isinstance(inode, int):
-            if inode != -ENOENT or not flags & O_CREAT:
-                return inode
-            if error := self.create(path, mode):
-                return error
-            inode = self.path_walk(path)
-            if isinstance(inode, int):
-                return inode
+        inode: Inode | int | None
+        if flags & O_CREAT:
+            found = self.open_namei_create(path, bool(flags & O_EXCL))
+            if isinstance(found, int):
+                return found
+            directory, name, inode = found
+            if inode is None:
+                error = self.permission(directory, MAY_WRITE | MAY_EXEC)
+                error = error or self.kernel.shmem.shmem_create(directory, name, mode & 0o7777)
+                return error or self._opened(shmem_i(directory).names[name], flags)
         else:
-            if flags & O_CREAT and flags & O_EXCL:
-                return -EEXIST
-            wanted = {O_RDONLY: MAY_READ, O_WRONLY: MAY_WRITE}.get(flags & O_ACCMODE, MAY_READ | MAY_WRITE) | (
-                flags & O_TRUNC and MAY_WRITE
-            )
-            if inode.i_mode & S_IFMT == S_IFDIR and wanted & MAY_WRITE:
-                return -EISDIR
-            if error := self.permission(inode, wanted):
-                return error
-            if flags & O_TRUNC and (error := self._truncate(inode, 0)):
-                return error
+            inode = self.path_walk(path)
+        if isinstance(inode, int):
+            return inode
+        wanted = {O_RDONLY: MAY_READ, O_WRONLY: MAY_WRITE}.get(flags & O_ACCMODE, MAY_READ | MAY_WRITE)
+        wanted |= MAY_WRITE if flags & O_TRUNC else 0
+        if inode.i_mode & S_IFMT == S_IFDIR and wanted & MAY_WRITE:
+            return -EISDIR
+        if error := self.permission(inode, wanted):
+            return error
+        if flags & O_TRUNC and (error := self._truncate(inode, 0)):
+            return error
+        return self._opened(inode, flags)
+
+    def _opened(self, inode: Inode, flags: int) -> File | int:
         f_mode = (flags + 1) & O_ACCMODE
         if f_mode & FMODE_WRITE and (error := get_write_access(inode)):
             return error

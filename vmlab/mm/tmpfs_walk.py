@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .errno import EACCES, EBUSY, EEXIST, EINVAL, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
+from .errno import EACCES, EBUSY, EEXIST, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
 from .fs import Inode
 from .shmem_dir import NAME_MAX
 from .shmem_swap import sb_info, shmem_i
@@ -66,7 +66,10 @@ class TmpfsPaths:
         directory, name = found
         if not name:
             return directory
-        return self._step(directory, name, follow or path.endswith("/"), depth)
+        inode = self._step(directory, name, follow or path.endswith("/"), depth)
+        if isinstance(inode, Inode) and path.endswith("/") and inode.i_mode & S_IFMT != S_IFDIR:
+            return -ENOTDIR
+        return inode
 
     def _step(self, directory: Inode, name: str, follow: bool, depth: int) -> Inode | int:
         """One component: what *directory* has under *name*."""
@@ -104,22 +107,26 @@ class TmpfsPaths:
             at = found
         return at
 
-    def _parent(self, path: str, depth: int = 0) -> tuple[Inode, str] | int:
-        """The directory that has (or would have) the last component of *path*, and that component."""
+    def _parent(self, path: str, depth: int = 0, start: Inode | None = None) -> tuple[Inode, str] | int:
+        """The directory that has (or would have) the last component of *path* (as seen from *start*), and that component."""
         if not path:
             return -ENOENT
         parts = [part for part in path.split("/") if part]
         if not parts:
             return self.root, ""
-        directory = self._from(self.root, "/" + "/".join(parts[:-1]), depth)
+        base = self.root if start is None or path.startswith("/") else start
+        directory = self._from(base, "/".join(parts[:-1]) or ".", depth)
         if isinstance(directory, int):
             return directory
         if directory.i_mode & S_IFMT != S_IFDIR:
             return -ENOTDIR
         return directory, parts[-1]
 
-    def _new_name(self, path: str) -> tuple[Inode, str] | int:
-        """Where a new name can be made: its directory and the name. kernel: fs/namei.c:lookup_create, may_create"""
+    def _new_name(self, path: str, is_dir: bool = False) -> tuple[Inode, str] | int:
+        """Where a new name can be made: its directory and the name. Only a directory's may end in a slash.
+
+        kernel: fs/namei.c:lookup_create, may_create
+        """
         found = self._parent(path)
         if isinstance(found, int):
             return found
@@ -129,9 +136,35 @@ class TmpfsPaths:
         there = self._step(directory, name, False, 0)
         if isinstance(there, Inode):
             return -EEXIST
-        if there != -ENOENT:
+        if there != -ENOENT or (path.endswith("/") and not is_dir):
             return there
         return self.permission(directory, MAY_WRITE | MAY_EXEC) or found
+
+    def open_namei_create(self, path: str, exclusive: bool) -> tuple[Inode, str, Inode | None] | int:
+        """Directory, name and (if there is one) inode of the file that open(O_CREAT) means: links are followed to their end.
+
+        Returns -EISDIR for a directory, -EEXIST if it had to be new. kernel: fs/namei.c:open_namei
+        """
+        start: Inode | None = None
+        for depth in range(MAX_NESTED_LINKS + 1):
+            found = self._parent(path, depth, start)
+            if isinstance(found, int):
+                return found
+            directory, name = found
+            if name in ("", ".", "..") or path.endswith("/"):
+                return -EISDIR
+            inode = self._step(directory, name, False, 0)
+            if isinstance(inode, int):
+                return (directory, name, None) if inode == -ENOENT else inode
+            if exclusive:
+                return -EEXIST
+            if inode.i_mode & S_IFMT != S_IFLNK:
+                return -EISDIR if inode.i_mode & S_IFMT == S_IFDIR else (directory, name, inode)
+            text = self.kernel.shmem.shmem_readlink(inode)
+            if isinstance(text, int):
+                return text
+            path, start = text, directory
+        return -ELOOP
 
     def may_delete(self, directory: Inode, victim: Inode, isdir: bool) -> int:
         """Whether the name may be taken away: 0, -EACCES, -EPERM (sticky), -ENOTDIR, -EISDIR, -EBUSY. kernel: fs/namei.c:may_delete"""
@@ -144,13 +177,14 @@ class TmpfsPaths:
             return -ENOTDIR if isdir else -EISDIR
         return -EBUSY if victim is self.root else 0
 
-    def _existing(self, path: str) -> tuple[Inode, str, Inode] | int:
+    def _existing(self, path: str, special: tuple[int, int, int]) -> tuple[Inode, str, Inode] | int:
+        """The directory, name and inode of a name that is to go; *special*: errnos for "/", "." and ".."."""
         found = self._parent(path)
         if isinstance(found, int):
             return found
         directory, name = found
         if name in ("", ".", ".."):
-            return -EBUSY if not name else -EINVAL
+            return -special[("", ".", "..").index(name)]
         inode = self._step(directory, name, False, 0)
         return inode if isinstance(inode, int) else (directory, name, inode)
 
