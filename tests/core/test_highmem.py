@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 import vmlab
 from vmlab.errors import KernelBug, KernelHang
-from vmlab.mm.block import READ, WRITE
 from vmlab.mm.bounce import POOL_SIZE, BufferHead, EndIo
+from vmlab.mm.fs import READ, WRITE
 from vmlab.mm.gfp import GFP_ATOMIC, GFP_HIGHUSER, PF_MEMALLOC
 from vmlab.mm.highmem import KM_TYPE_NR, KM_USER0, KM_USER1
-from vmlab.mm.page_flags import PG_highmem
+from vmlab.mm.page_flags import PG_error, PG_highmem
 
 PKMAP_BASE = 0xFE000000
 
@@ -190,23 +190,38 @@ def test_the_pools_are_filled_at_boot() -> None:
     assert pools(vmlab.boot("64M", kernel_objects="ram")) == (0, 0), "no high memory, no bounces"
 
 
-def test_a_transfer_by_way_of_low_memory() -> None:
-    m = boot()
-    done = Done(m)
+@pytest.mark.parametrize("io_mode", [0, 1])
+def test_a_transfer_by_way_of_low_memory(io_mode: int) -> None:
+    m = boot(io_mode=io_mode)
     disk = m.block.add_disk(0, 8)
+    disk.low_only = True
     high, other = high_frames(m, 2)
     m.ram.write(high << 12, b"abcd" * 1024)
     free = m.nr_free_pages()
-    bh = BufferHead(high, 0, 3)
-    bh.b_end_io = done
-    m.highmem.submit_bh(WRITE, bh)
-    assert disk.read_page(3) == b"abcd" * 1024
-    back = BufferHead(other, 0, 6, b_size=2048, b_offset=1024)  # half a page, into the middle of a page
-    back.b_end_io = done
-    m.highmem.submit_bh(READ, back)
-    assert m.ram.read_page(other) == bytes(1024) + b"abcd" * 512 + bytes(1024)
-    assert done.seen == [(high, True), (other, True)]
+    for rw, pfn in ((WRITE, high), (READ, other)):
+        m.filemap.lock_page(pfn)
+        m.block.brw_page(rw, pfn, 0, 3)
+        assert pools(m) == (POOL_SIZE, POOL_SIZE), "the pool is for times of need"
+        assert m.nr_free_pages() == free - io_mode, "the stand-in is given back when the disk is done"
+        m.block.complete_all()
+        assert not m.mem.flags[pfn] & 1, "and the page unlocked"
+    assert disk.read_page(3) == m.ram.read_page(other) == b"abcd" * 1024
     assert (m.nr_free_pages(), pools(m)) == (free, (POOL_SIZE, POOL_SIZE))
+
+
+def test_a_block_in_the_middle_of_a_page() -> None:
+    m = boot()
+    done = Done(m)
+    (high,) = high_frames(m, 1)
+    bh = BufferHead(high, 0, 6, b_size=2048, b_offset=1024)
+    bh.b_end_io = done
+    low = m.highmem.create_bounce(READ, bh)
+    assert (low.b_offset, low.b_size, low.b_rsector) == (0, 2048, 24)
+    m.ram.write(low.b_page << 12, b"abcd" * 1024)
+    assert low.b_end_io is not None
+    low.b_end_io.end_io(low, True)
+    assert m.ram.read_page(high) == bytes(1024) + b"abcd" * 512 + bytes(1024)
+    assert done.seen == [(high, True)]
 
 
 def test_low_pages_are_not_bounced() -> None:
@@ -217,13 +232,14 @@ def test_low_pages_are_not_bounced() -> None:
 
 def test_a_failed_read_changes_nothing() -> None:
     m = boot()
-    done = Done(m)
+    disk = m.block.add_disk(0, 8)
+    disk.low_only = True
+    disk.bad_reads.add(2)
     (high,) = high_frames(m, 1)
     m.ram.write(high << 12, b"old!")
-    bh = BufferHead(high, 5, 0)  # there is no disk 5
-    bh.b_end_io = done
-    m.highmem.submit_bh(READ, bh)
-    assert done.seen == [(high, False)] and m.ram.read(high << 12, 4) == b"old!"
+    m.filemap.lock_page(high)
+    m.block.brw_page(READ, high, 0, 2)
+    assert m.mem.flags[high] >> PG_error & 1 and m.ram.read(high << 12, 4) == b"old!"
 
 
 def test_without_memory_the_pool_helps() -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..hw.layout import PAGE_OFFSET, PAGE_SHIFT
-from .fs import READ, WRITE, Ops
+from ..hw.layout import PAGE_SHIFT
+from .fs import WRITE, Ops
 from .gfp import GFP_ATOMIC, GFP_NOHIGHIO
 
 if TYPE_CHECKING:
@@ -194,28 +194,3 @@ class BounceBuffers:
         """Let transfers end, so that a stand-in comes back."""
         self.kernel.sched.run_task_queue()
         self.kernel.sched.yield_()
-
-    def b_data(self, bh: BufferHead) -> int:
-        """Kernel address of a low buffer's bytes. kernel: include/linux/fs.h:buffer_head"""
-        return PAGE_OFFSET + (bh.b_page << PAGE_SHIFT) + bh.b_offset
-
-    def submit_bh(self, rw: int, bh: BufferHead) -> None:
-        """Carry out a transfer of one buffer by a disk that reaches low memory only: bounce it if need be, copy, end it.
-
-        kernel: drivers/block/ll_rw_blk.c:submit_bh, include/linux/blkdev.h:blk_queue_bounce
-        """
-        low = self.create_bounce(rw, bh)
-        ram, disk = self.kernel.ram, self.kernel.block.disks.get(low.b_dev)
-        pa, at = (low.b_page << PAGE_SHIFT) + low.b_offset, low.b_rsector << 9
-        uptodate = True
-        try:
-            if disk is None:
-                uptodate = False
-            elif rw == READ:
-                ram.write(pa, disk.read_bytes(at, low.b_size))
-            else:
-                disk.write_bytes(at, ram.read(pa, low.b_size))
-        except OSError:
-            uptodate = False
-        if low.b_end_io is not None:
-            low.b_end_io.end_io(low, uptodate)

@@ -163,7 +163,7 @@ class HighmemReplay:
             highmem_pages=integer(line, "highmem_param"),
             kernel_objects="ram",
             reclaim=ScriptedReclaim,
-            parts={"sched": lambda: self.sched, "mmu": lambda: self.mmu},
+            parts={"sched": self.sched, "mmu": self.mmu},
         )
         for stage in STAGES:
             machine.boot_step(stage)
