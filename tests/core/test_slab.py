@@ -27,14 +27,15 @@ from vmlab.mm.slab_cache import (
     KmemCache,
     kmem_cache_estimate,
 )
+from vmlab.mm.slab_colour import compare_colouring
 from vmlab.mm.slab_smp import SmpSlabAllocator
 
-BOOTED = Machine(ram="64M").power_on().snapshot()
+BOOTED = Machine(ram="64M", kernel_objects=None).power_on().snapshot()
 
 
 def start(slab: SlabAllocator | None = None, objects: str | None = None) -> SlabAllocator:
     """A slab allocator on a machine without processes, ready to use."""
-    machine = Machine(ram="64M")
+    machine = Machine(ram="64M", kernel_objects=None)
     machine.restore(BOOTED)
     if objects is not None:
         machine.config = machine.config._replace(kernel_objects=objects)
@@ -96,7 +97,7 @@ def test_the_shape_of_a_cache(size: int, flags: int, objsize: int, num: int, ord
 
 
 def test_a_small_machine_is_content_with_smaller_slabs() -> None:
-    machine = Machine(ram="16M").power_on()
+    machine = Machine(ram="16M", kernel_objects=None).power_on()
     slab = SlabAllocator()
     slab.attach(machine)
     slab.kmem_cache_init()
@@ -669,3 +670,25 @@ def test_nothing_is_handed_out_twice_and_nothing_is_lost(
     )
     if not several:
         assert held == 1  # the descriptors of the caches that remain
+
+
+# -- colouring --------------------------------------------------------------------------------
+
+
+def test_colouring_spreads_objects_over_the_l1_cache() -> None:
+    slab = start()
+    free = slab.kernel.page_allocator.nr_free_pages()
+    coloured, plain = compare_colouring(slab, 416, 32)
+    assert (coloured.colours, plain.colours) == (9, 1)
+    assert plain.sets == 1
+    assert plain.conflict_ratio == 1.0  # 32 lines want the 4 places of one set
+    assert coloured.conflict_ratio == 0.0  # 9 sets have 36 places
+    assert slab.kernel.page_allocator.nr_free_pages() == free
+
+
+def test_colouring_cannot_help_where_nothing_is_left_over() -> None:
+    coloured, plain = compare_colouring(start(), 4096, 16)
+    assert coloured[1:] == plain[1:]
+    assert coloured.colours == 1
+    with pytest.raises(ValueError, match="objects 0 to 0"):
+        compare_colouring(start(), 4096, 2, number=1)

@@ -107,8 +107,10 @@ class Startup(Kernel):
             self.swap_state.init()
         elif stage == "swap_setup":
             self.swap.swap_setup()
-        elif stage == "init_emergency_pool" and self.totalhigh_pages:
-            self.highmem.init_emergency_pool()
+        elif stage == "init_emergency_pool":
+            self.slab.kmem_cpucache_init()  # an initcall like the other, and linked before it
+            if self.totalhigh_pages:
+                self.highmem.init_emergency_pool()
         if alloc is not None and self.stat.alloc != before:
             self._log_frames(stage, alloc)
 

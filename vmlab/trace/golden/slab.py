@@ -249,7 +249,8 @@ class SlabReplay:
 
     def _boot(self, line: Line) -> Line:
         mib = integer(line, "mib")
-        machine = Machine(e820=pc_map(mib << 20), sanitize_e820=False, zone_setup=_SmpZoneSetup if self.smp else ZoneSetup)
+        zone_setup = _SmpZoneSetup if self.smp else ZoneSetup
+        machine = Machine(e820=pc_map(mib << 20), sanitize_e820=False, kernel_objects=None, zone_setup=zone_setup)
         machine.boot_step("setup_memory_region")
         machine.boot_step("setup_memory")
         if self.smp:  # smp_alloc_memory: the page where the other processors start
