@@ -22,7 +22,7 @@ class Bench:
     """A kernel of which only the scheduler and the killer exist; the dead leave a list of pids."""
 
     def __init__(self) -> None:
-        self.current = Task()
+        self.current = self.init_task = Task()
         self.console: list[str] = []
         self.exited: list[int] = []
         self.sched, self.oom_kill = Sched(), OomKill()

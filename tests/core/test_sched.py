@@ -91,11 +91,13 @@ def test_yield_lets_the_killed_exit_by_pid_but_not_the_current_task() -> None:
     with bench.running(sched.tasks[5]):
         sched.begin_op()
         sched.yield_()
-        assert bench.said == ["1 done", "exit 3 by 3", "exit 8 by 8", "kswapd", "exit 5 by 5"]
-    # Inside kswapd's own yield task 5 was not the current one.
-    assert sched.killed == [3, 8, 5] and list(sched.tasks) == [4]
+        # kswapd yields too, but task 5 waits for it in the middle of its operation.
+        assert bench.said == ["1 done", "exit 3 by 3", "exit 8 by 8", "kswapd"]
+        sched.end_of_op()
+    assert bench.said[4:] == ["exit 5 by 5"] and list(sched.tasks) == [4]
+    assert sched.killed == [3, 8] and sched.selfkill == [5]
     sched.begin_op()
-    assert not sched.killed
+    assert not sched.killed and not sched.selfkill
 
 
 def test_the_end_of_an_operation_runs_kswapd_before_the_killed_exit() -> None:

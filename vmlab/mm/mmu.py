@@ -16,6 +16,7 @@ from ..hw.mmu import FAULT_USER, FAULT_WRITE, I386Mmu
 from .fault import Regs
 from .kernel import Part
 from .mmu_walk import Walk
+from .task import SIGKILL
 
 if TYPE_CHECKING:
     from array import array
@@ -111,6 +112,8 @@ class Mmu(Part):
                 if signal:
                     task.pending.discard(signal) if signal != 9 else None
                     return -signal
+                if task.pending and kernel.sched.dying(task):
+                    return -SIGKILL  # killed while it waited for memory: it never comes back to the instruction
         finally:
             kernel.current = before
         words = self.contents.get(frame)

@@ -54,9 +54,8 @@ class Sched(Part):
         "selfkill",
         "reaping",
         "op_yields",
-        "reaping",
         "_seen",
-        "_seen_at",
+        "_repeats",
     )
 
     def __init__(self) -> None:
@@ -71,11 +70,12 @@ class Sched(Part):
         self.kswapd_running = False  # it is off its wait queue: waking it does nothing
         self.killed: list[int] = []  # pids that died of a signal since begin_op(), in order
         self.selfkill: list[int] = []  # the same for the task whose operation it was
+        self._behind: Task | None = None  # who yielded to the kswapd that runs: it cannot exit before it runs again
+        self._doomed: Task | None = None  # whose operation ends, if it was killed in it
         self.reaping = True  # False: nobody exits, to look at the killer's choice alone
         self.op_yields = 0
-        self.reaping = True  # whether tasks that were killed exit; the traces of the killer alone look at the victims instead
         self._seen: tuple[int, ...] = ()
-        self._seen_at = 0
+        self._repeats = 0
 
     def attach(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -153,7 +153,7 @@ class Sched(Part):
 
     def reap(self, task: Task) -> None:
         """*task* gets the processor and exits. kernel: kernel/exit.c:do_exit"""
-        (self.selfkill if task is self.kernel.current else self.killed).append(task.pid)
+        (self.selfkill if task is self._doomed else self.killed).append(task.pid)
         if self.on_event is not None:
             self.on_event(("task_dies", task.pid))
         with self.kernel.running(task):
@@ -161,12 +161,11 @@ class Sched(Part):
         self.tasks.pop(task.pid, None)
 
     def reap_killed(self, spare: Task | None = None) -> None:
-        """Every task that was killed exits, lowest pid first; not *spare*."""
+        """Every task that was killed exits, lowest pid first; not *spare*, nor who waits for kswapd."""
         if not self.reaping:
             return
-        if not self.reaping:
-            return
-        doomed = [t for t in self.tasks.values() if t.pending and t is not spare and not FATAL.isdisjoint(t.pending)]
+        spared = (spare, self._behind)
+        doomed = [t for t in self.tasks.values() if t.pending and t not in spared and not FATAL.isdisjoint(t.pending)]
         for task in sorted(doomed, key=lambda t: t.pid):
             self.reap(task)
 
@@ -187,7 +186,11 @@ class Sched(Part):
         kernel.block.complete_all()
         self.reap_killed(kernel.current)
         if self.kswapd_pending and not self.kswapd_running:
-            self.run_kswapd()
+            self._behind = kernel.current
+            try:
+                self.run_kswapd()
+            finally:
+                self._behind = None
         if self.op_yields >= PATIENCE:
             self._check_progress()
 
@@ -242,12 +245,21 @@ class Sched(Part):
         self.selfkill = []
         self.op_yields = 0
 
-    def end_of_op(self) -> None:
-        """What happens when an operation returns to user mode: disks finish, kswapd runs if woken, the killed exit."""
-        self.kernel.block.complete_all()
-        while self.kswapd_pending:
-            self.run_kswapd()
-        self.reap_killed()
+    def end_of_op(self, task: Task | None = None) -> None:
+        """What happens when an operation of *task* (or of the current one) returns to user mode.
+
+        Disks finish, kswapd runs if it was woken, and who was killed exits.
+        """
+        kernel = self.kernel
+        task = task or kernel.current
+        if task.pending and self.dying(task):
+            self._doomed = task
+        with kernel.running(kernel.init_task):
+            kernel.block.complete_all()
+            while self.kswapd_pending:
+                self.run_kswapd()
+            self.reap_killed()
+        self._doomed = None
         self.op_yields = 0
 
     # -- endless waiting ----------------------------------------------------------------------
@@ -262,14 +274,16 @@ class Sched(Part):
         if self.kernel.swapfile.nr_swap_pages <= 0:
             return  # time decides: in the end somebody is killed, or the kernel panics
         now = self._fingerprint()
-        if now == self._seen and self._seen_at < self.op_yields:
+        if now == self._seen:
+            self._repeats += 1
+        if self._repeats >= 3:  # not at once: bits in page tables, which the numbers do not show, may have changed
             raise KernelHang(
                 "__alloc_pages",
                 "order ≤ 3 with __GFP_WAIT is retried until it succeeds; nothing can be reclaimed, nothing changes any more, "
                 "and nobody is killed for it while swap slots are left",
             )
         if self.op_yields & (self.op_yields - 1) == 0:
-            self._seen, self._seen_at = now, self.op_yields
+            self._seen, self._repeats = now, 0
 
     def _fingerprint(self) -> tuple[int, ...]:
         """A few numbers that are equal only when nothing that reclaim looks at differs."""
@@ -280,5 +294,5 @@ class Sched(Part):
         for task in self.tasks.values():
             if task.mm is not None:
                 found += [task.pid, task.mm.rss, task.mm.swap_address]
-        found += [kernel.swapfile.nr_swap_pages, self.kstat.pswpin, self.kstat.pswpout, self.kstat.pgpgin, self.kstat.pgpgout]
+        found += [kernel.vmscan.swap_mm.pid, kernel.swapfile.nr_swap_pages, self.kstat.pswpin, self.kstat.pswpout, self.kstat.pgpgin, self.kstat.pgpgout]
         return tuple(found)

@@ -198,7 +198,7 @@ class ProcessOps:
         A signal or the task's death stops them. An access that needs no kernel is done here: nothing is then due at its end.
         """
         machine = self.machine
-        sched, mmu, idle = machine.sched, machine.mmu, machine.init_task
+        sched, mmu = machine.sched, machine.mmu
         contents, lookup = machine.ram.contents, machine.pgtable.pte_lookup
         bits, mask = (9, 511) if machine.pgtable.pae else (10, 1023)
         tables: dict[int, array[int]] = {}  # page tables seen since the last time the kernel ran
@@ -233,9 +233,7 @@ class ProcessOps:
             if took:
                 faults += took
                 tables.clear()
-                machine.current = idle
-                sched.end_of_op()
-                machine.current = task
+                sched.end_of_op(task)
                 if task.mm is not mm:
                     break
             found = lookup(mm, at)
