@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vmlab
-from vmlab.mm.errno import EFBIG, EINVAL, ENOMEM, ENOSPC
+from vmlab.mm.errno import EFBIG, EINVAL, EIO, ENOMEM, ENOSPC
 from vmlab.mm.fs import File, Inode
 from vmlab.mm.gfp import GFP_ATOMIC
 from vmlab.mm.page_flags import PG_dirty
@@ -370,3 +370,43 @@ def test_a_copy_of_the_machine_has_its_own_files() -> None:
         assert load(other, handle, index, 6) == b"before"
     check(m)
     check(other)
+
+
+def test_a_page_that_cannot_be_read_from_swap_harms_no_other() -> None:
+    m = boot(pages=250)
+    file = a_file(m, 400)
+    for index in range(400):
+        store(m, file, index, b"%4d" % index * 1024)
+    lost = next(index for index in range(16) if shmem_i(file.inode).i_direct[index])
+    slot = shmem_i(file.inode).i_direct[lost] >> 8
+    m.block.disks[0].bad_reads.add(slot)
+    for index in range(400):
+        file.f_pos = index * PAGE
+        data = bytearray()
+        if index == lost:
+            assert m.shmem.shmem_file_read(file, data, PAGE) == -EIO and not data
+        else:
+            assert m.shmem.shmem_file_read(file, data, PAGE) == PAGE and data == b"%4d" % index * 1024
+    task = new_task(m)
+    with m.running(task):
+        base = m.mmap.do_mmap_pgoff(file, 0, 400 * PAGE, PROT_READ, MAP_SHARED, 0)
+    assert m.mmu.touch(task, base + lost * PAGE) == -7
+    m.block.disks[0].bad_reads.clear()
+    check(m)
+    with m.running(task):
+        assert task.mm is not None and m.mmap.do_munmap(task.mm, base, 400 * PAGE) == 0
+    fput(m, file)
+    check(m)
+    assert m.swapfile.nr_swap_pages == SLOTS - 1
+
+
+def test_when_swap_is_full_pages_stay() -> None:
+    m = boot(pages=300, swap=60)
+    file = a_file(m, 400)
+    written = 0
+    for index in range(230):
+        written += store(m, file, index, b"%4d" % index * 1024)
+    assert written == 230 * PAGE and shmem_i(file.inode).swapped <= 59
+    for index in range(230):
+        assert load(m, file, index) == b"%4d" % index * 1024
+    check(m)
