@@ -13,7 +13,7 @@ from .mm.check import check
 from .mm.events import Listener
 from .mm.gfp import GFP_KERNEL, PF_FREE_PAGES, PF_MEMALLOC, PF_MEMDIE
 from .mm.kernel import Config, Kernel
-from .mm.mmzone import MAX_ORDER, PgData, Zone
+from .mm.mmzone import MAX_ORDER, Zone
 from .mm.page import BLOCK_USED, MemMap, Page
 from .mm.page_alloc import PageAllocator
 from .mm.page_init import ZoneSetup
@@ -79,10 +79,11 @@ class Machine(System):
         nodes: Sequence[Sequence[int]] = (),
         node_init_order: Sequence[int] = (),
         numa: bool = False,
-        page_allocator: type[PageAllocator] | PageAllocator = PageAllocator,
-        bootmem: type[BootmemAllocator] | BootmemAllocator = BootmemAllocator,
-        zone_setup: type[ZoneSetup] | ZoneSetup = ZoneSetup,
-        reclaim: type[Reclaim] | Reclaim = Reclaim,
+        kernel: str = "2.4",
+        page_allocator: type[PageAllocator] | PageAllocator | None = None,
+        bootmem: type[BootmemAllocator] | BootmemAllocator | None = None,
+        zone_setup: type[ZoneSetup] | ZoneSetup | None = None,
+        reclaim: type[Reclaim] | Reclaim | None = None,
         kernel_objects: str | None = None,
         io_mode: int = 0,
         parts: Mapping[str, Any] | None = None,
@@ -114,20 +115,29 @@ class Machine(System):
                 tuple(node_init_order) or tuple(range(len(nodes))),
                 numa,
                 kernel_objects,
+                kernel,
                 io_mode,
             )
         )
+        if kernel not in ("2.4", "2.6"):
+            raise ValueError(f"kernel={kernel!r}: '2.4' (Linux 2.4.22) or '2.6' (Linux 2.6.11)")
+        if kernel == "2.6":
+            from .v26.mmzone import PgData26
+
+            self.pgdat_class = PgData26
+        page_allocator = page_allocator or part_class("page_allocator", kernel)
+        bootmem = bootmem or part_class("bootmem", kernel)
+        zone_setup = zone_setup or part_class("zone_setup", kernel)
         if nodes:
             page_allocator = _for_numa(page_allocator)
-        if kernel_objects is not None and reclaim is Reclaim:
-            reclaim = part_class("vmscan")
+        reclaim = reclaim or (Reclaim if kernel_objects is None else part_class("vmscan", kernel))
         self._part_classes = (page_allocator, bootmem, zone_setup, reclaim)
         self.page_allocator = _make(page_allocator, PageAllocator, "page_allocator")
         self.bootmem = _make(bootmem, BootmemAllocator, "bootmem")
         self.zone_setup = _make(zone_setup, ZoneSetup, "zone_setup")
         self.reclaim = _make(reclaim, Reclaim, "reclaim")
         self.tape: Tape | None = None
-        self.pgdats = [PgData(i) for i in range(max(1, len(self.config.nodes)))]
+        self.pgdats = [self.pgdat_class(i) for i in range(max(1, len(self.config.nodes)))]
         self.mem = MemMap(self._frames()) if mem is None else mem
         self.ram = PhysicalMemory(self.mem.frames)
         self._given_parts = dict(parts or {})
@@ -135,7 +145,7 @@ class Machine(System):
         if unknown or self._given_parts and kernel_objects is None:
             raise ValueError(f"parts={sorted(unknown)}: a whole machine's parts are {', '.join(PARTS)}")
         for name in PARTS if kernel_objects is not None else ():
-            self.more_parts[name] = _make(self._given_parts.get(name, part_class(name)), part_class(name), name)
+            self.more_parts[name] = _make(self._given_parts.get(name, part_class(name, kernel)), part_class(name), name)
             setattr(self, name, self.more_parts[name])
         for part in self.parts():
             part.attach(self)
@@ -380,6 +390,7 @@ class Machine(System):
             numa=c.numa,
             kernel_objects=c.kernel_objects,
             io_mode=c.io_mode,
+            kernel=c.kernel,
             parts=getattr(self, "_given_parts", None),
             mem=mem,
             **dict(zip(("page_allocator", "bootmem", "zone_setup", "reclaim"), (_class_of(p) for p in self._part_classes), strict=True)),

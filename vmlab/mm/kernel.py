@@ -101,11 +101,14 @@ class Config(NamedTuple):
     node_init_order: tuple[int, ...] = ()
     numa: bool = False  # CONFIG_NUMA: start at the local node instead of round robin
     kernel_objects: str | None = None  # where slab objects live: "ram", "outside", "vm-only"; None: no processes at all
+    kernel: str = "2.4"  # "2.4" (2.4.22) or "2.6" (2.6.11)
     io_mode: int = 0  # 0: a disk completes at once; 1: when somebody waits or the operation ends
 
 
 class Kernel:
     """Global state and the parts that work on it. Machine adds what people call."""
+
+    pgdat_class: type[PgData] = PgData
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -78,6 +78,9 @@ class Zone:
         "zone_start_mapnr",
     )
 
+    more_state: tuple[str, ...] = ()  # attributes of a subclass that a copy of the machine must have
+    orders = MAX_ORDER
+
     def __init__(self, pgdat: PgData, zone_num: int) -> None:
         self.pgdat = pgdat
         self.zone_num = zone_num  # 0 DMA, 1 Normal, 2 HighMem
@@ -97,7 +100,7 @@ class Zone:
         self.wait_table_size = 0
         self.wait_table_shift = 0
         self.wait_table_pa: int | None = None
-        self.free_area = [FreeArea() for _ in range(MAX_ORDER)]
+        self.free_area = [FreeArea() for _ in range(self.orders)]
 
     @property
     def zone_start_paddr(self) -> int:
@@ -165,10 +168,13 @@ class BootmemData:
 class PgData:
     """One node (pg_data_t): its zones, its zonelists, its share of mem_map."""
 
+    zone_class: type[Zone] = Zone
+    more_state: tuple[str, ...] = ()
+
     def __init__(self, nid: int = 0) -> None:
         self.nid = nid
         self.node_id = 0  # the kernel's own field: set once the node's zones stand
-        self.node_zones = [Zone(self, j) for j in range(MAX_NR_ZONES)]
+        self.node_zones = [self.zone_class(self, j) for j in range(MAX_NR_ZONES)]
         self.node_zonelists: list[Zonelist] = [[] for _ in range(16)]
         self.nr_zones = 0
         self.node_size = 0  # pages

@@ -78,7 +78,7 @@ class _Reader(pickle.Unpickler):
         if (module, name) == (__name__, "find"):
             return self.fixture
         found = super().find_class(module, name) if (module, name) in _PLAIN or "." not in name and module.startswith("vmlab.") else None
-        own = isinstance(found, type) and found.__module__ == module and module.startswith(("vmlab.mm.", "vmlab.hw."))
+        own = isinstance(found, type) and found.__module__ == module and module.startswith(("vmlab.mm.", "vmlab.v26.", "vmlab.hw."))
         own = own or isinstance(found, type) and issubclass(found, Part)
         if (module, name) not in _PLAIN and not own:
             raise RecordingError(f"the recording refers to {module}.{name}, which is no part of a machine's state")
@@ -116,8 +116,10 @@ def parts_by_name(kernel: Kernel) -> dict[str, Part]:
 def capture_objects(kernel: Kernel) -> bytes:
     """The state of all parts, and everything they refer to."""
     parts = {name: {key: getattr(part, key) for key in part.state_names} for name, part in parts_by_name(kernel).items()}
+    places = {f"node{p.nid}": p for p in kernel.pgdats} | {f"zone{z.index}": z for p in kernel.pgdats for z in p.node_zones}
+    fixtures = {name: {key: getattr(place, key) for key in place.more_state} for name, place in places.items()}
     buffer = io.BytesIO()
-    _Writer(buffer, kernel).dump(({name: getattr(kernel, name) for name in _GLOBALS}, parts))
+    _Writer(buffer, kernel).dump(({name: getattr(kernel, name) for name in _GLOBALS}, parts, fixtures))
     return buffer.getvalue()
 
 
@@ -128,7 +130,11 @@ def restore_objects(kernel: Kernel, blob: bytes) -> None:
     """
     try:
         loaded = _Reader(io.BytesIO(blob), kernel).load()
-        values, parts = loaded
+        values, parts, fixtures = loaded
+        places = {f"node{p.nid}": p for p in kernel.pgdats} | {f"zone{z.index}": z for p in kernel.pgdats for z in p.node_zones}
+        for name, attributes in fixtures.items():
+            for key, value in attributes.items():
+                setattr(places[name], key, value)
         for name in _GLOBALS:
             setattr(kernel, name, values[name])
         for name, part in parts_by_name(kernel).items():

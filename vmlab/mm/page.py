@@ -29,7 +29,7 @@ MAX_OWNERS = 251
 class MemMap:
     """Columns of ``struct page``, and two of our own (``block``, ``owner``), *frames* long."""
 
-    __slots__ = ("_list", "_lru", "_mapping", "_next_hash", "block", "count", "flags", "frames", "index", "owner")
+    __slots__ = ("_extra", "_list", "_lru", "_mapping", "_next_hash", "block", "count", "flags", "frames", "index", "owner")
 
     def __init__(self, frames: int) -> None:
         self.frames = frames
@@ -43,6 +43,14 @@ class MemMap:
         self._next_hash: array[int] | None = None
         self._list: ListColumns | None = None
         self._lru: ListColumns | None = None
+        self._extra: dict[str, array[int]] = {}
+
+    def column(self, name: str, typecode: str = "I", fill: int = 0) -> array[int]:
+        """A column of another kernel's struct page, called *name*; made when first asked for, full of *fill*."""
+        found = self._extra.get(name)
+        if found is None:
+            found = self._extra[name] = array(typecode, [fill]) * self.frames
+        return found
 
     @property
     def mapping(self) -> array[int]:
@@ -85,11 +93,13 @@ class MemMap:
         other._next_hash = None if self._next_hash is None else self._next_hash[:]
         other._list = None if self._list is None else self._list.copy()
         other._lru = None if self._lru is None else self._lru.copy()
+        other._extra = {name: column[:] for name, column in self._extra.items()}
         return other
 
     def bytes_per_frame(self) -> int:
         """Bytes of state kept for each frame."""
         extra = sum(4 for column in (self._mapping, self._next_hash) if column is not None)
+        extra += sum(column.itemsize for column in self._extra.values())
         extra += sum(8 for column in (self._list, self._lru) if column is not None)
         return self.flags.itemsize + self.count.itemsize + self.index.itemsize + 2 + extra
 

@@ -10,6 +10,9 @@ import importlib
 from typing import Any
 
 _KERNEL = {
+    "page_allocator": ("page_alloc", "PageAllocator"),  # these three and vmscan have arguments of their own
+    "bootmem": ("bootmem", "BootmemAllocator"),
+    "zone_setup": ("page_init", "ZoneSetup"),
     "sched": ("sched", "Sched"),
     "pgtable": ("pgtable", "PageTables"),
     "mmu": ("mmu", "Mmu"),
@@ -36,11 +39,17 @@ _KERNEL = {
     "vmscan": ("vmscan", "Vmscan"),  # in the machine's ``reclaim`` slot
 }
 
-PARTS = tuple(name for name in _KERNEL if name != "vmscan")
+PARTS = tuple(name for name in _KERNEL if name not in ("vmscan", "page_allocator", "bootmem", "zone_setup"))
 
 
-def part_class(name: str) -> type[Any]:
-    """The class of the kernel's own part called *name*."""
+def part_class(name: str, kernel: str = "2.4") -> type[Any]:
+    """The class of the part called *name* in Linux 2.4 or "2.6"; where 2.6 changed nothing it is 2.4's."""
+    if kernel == "2.6":
+        changed: dict[str, tuple[str, str]] = importlib.import_module("vmlab.v26.parts").PARTS26
+        if name in changed:
+            module, cls = changed[name]
+            found: type[Any] = getattr(importlib.import_module(f"vmlab.v26.{module}"), cls)
+            return found
     module, cls = _KERNEL[name]
-    found: type[Any] = getattr(importlib.import_module(f".{module}", __package__), cls)
+    found = getattr(importlib.import_module(f".{module}", __package__), cls)
     return found

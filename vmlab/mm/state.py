@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from .kernel import BootConsumer, Kernel
 from .lists import ListColumns
-from .mmzone import MAX_ORDER, FreeArea, PgData
 from .objects import capture_objects, restore_objects
 from .page import MemMap
 
@@ -132,14 +131,13 @@ def restore(kernel: Kernel, state: State) -> None:
     kernel.ram.contents.update((int(name[5:]), array("I", blob)) for name, blob in blobs.items() if name.startswith("frame"))
     kernel.ram.contents.update((int(name[5:]), array("Q", blob)) for name, blob in blobs.items() if name.startswith("table"))
     by_id = {p.nid: p for p in kernel.pgdats}
-    kernel.pgdats[:] = [by_id.get(node["id"]) or PgData(node["id"]) for node in plain["nodes"]]
+    kernel.pgdats[:] = [by_id.get(node["id"]) or kernel.pgdat_class(node["id"]) for node in plain["nodes"]]
     zones = {z.index: z for p in kernel.pgdats for z in p.node_zones}
     for pgdat, node in zip(kernel.pgdats, plain["nodes"], strict=True):
         _set(pgdat, _NODE, node["fields"])
         for zone, fields in zip(pgdat.node_zones, node["zones"], strict=True):
             _set(zone, _ZONE, fields)
-            for order in range(MAX_ORDER):
-                area: FreeArea = zone.free_area[order]
+            for order, area in enumerate(zone.free_area):
                 area.map_pa = fields[-1][order]
                 area.free_list.clear()
                 area.free_list.update(dict.fromkeys(array("I", blobs.get(f"list{zone.index}.{order}", b""))))
@@ -172,6 +170,8 @@ def restore(kernel: Kernel, state: State) -> None:
 def _extra_columns(mem: MemMap) -> dict[str, bytes]:
     """The columns that only a whole machine has, where they exist."""
     blobs = {}
+    for name, extra in mem._extra.items():
+        blobs[f"column.{extra.typecode}.{name}"] = extra.tobytes()
     for name in ("_mapping", "_next_hash"):
         column = getattr(mem, name)
         if column is not None:
@@ -187,6 +187,10 @@ def _extra_columns(mem: MemMap) -> dict[str, bytes]:
 
 def _restore_extra_columns(mem: MemMap, blobs: dict[str, bytes]) -> None:
     """Put those columns back in place: parts hold on to the arrays."""
+    for key, blob in blobs.items():
+        if key.startswith("column."):
+            _, typecode, name = key.split(".", 2)
+            mem.column(name, typecode)[:] = array(typecode, blob)
     for name, column in (("_mapping", "mapping"), ("_next_hash", "next_hash")):
         if name in blobs:
             getattr(mem, column)[:] = array("I", blobs[name])

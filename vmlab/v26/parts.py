@@ -1,0 +1,5 @@
+"""Which parts 2.6 has its own of: name → (module, class) in vmlab.v26; the rest are 2.4's."""
+
+from __future__ import annotations
+
+PARTS26: dict[str, tuple[str, str]] = {}
