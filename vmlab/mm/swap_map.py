@@ -52,25 +52,31 @@ def host_swap_map(slots: int) -> HostSwapMap:
 class RamSwapMap:
     """A swap map in vmalloc space: *slots* counts at *address*, in the frames behind it."""
 
+    __slots__ = ("address", "contents", "frames", "kernel", "slots")
+
     def __init__(self, kernel: Kernel, address: int, slots: int, frames: list[int]) -> None:
         self.kernel = kernel
         self.address = address
         self.slots = slots
         self.frames = frames
+        self.contents = kernel.ram.contents
         for pfn in frames:
             kernel.ram.words(pfn)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return RamSwapMap, (self.kernel, self.address, self.slots, self.frames)
 
     def __len__(self) -> int:
         return self.slots
 
     def __getitem__(self, slot: int) -> int:
-        words = self.kernel.ram.contents[self.frames[slot >> 11]]
+        words = self.contents[self.frames[slot >> 11]]
         return words[slot >> 1 & 1023] >> ((slot & 1) << 4) & 0xFFFF
 
     def __setitem__(self, slot: int, count: int) -> None:
-        words = self.kernel.ram.contents[self.frames[slot >> 11]]
-        at, shift = slot >> 1 & 1023, (slot & 1) << 4
-        words[at] = words[at] & ~(0xFFFF << shift) | count << shift
+        words = self.contents[self.frames[slot >> 11]]
+        at = slot >> 1 & 1023
+        words[at] = words[at] & 0xFFFF | count << 16 if slot & 1 else words[at] & 0xFFFF0000 | count
 
     def raw(self, first: int, last: int) -> bytes:
         """Slots *first* to *last*, both included, two bytes each."""
