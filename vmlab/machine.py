@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .caches import Caches
 from .hw.e820 import E820Entry, parse_size, pc_map
 from .hw.layout import MAX_NONPAE_PFN, MAX_PAE_PFN, PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE, pfn_down, pfn_up
 from .hw.memory import PhysicalMemory
@@ -20,7 +21,6 @@ from .mm.page_init import ZoneSetup
 from .mm.parts import PARTS, part_class
 from .mm.reclaim import Reclaim, ScriptedReclaim
 from .mm.state import State, capture, restore
-from .system import System
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,7 +49,7 @@ def _node(spec: Sequence[int]) -> tuple[int, int, int, int, int, int]:
     return values
 
 
-class Machine(System):
+class Machine(Caches):
     """A PC with the Linux 2.4.22 memory manager. ``boot()`` makes one and switches it on.
 
     ram: bytes or text ("64M"), 16 MiB to 4 GiB, to 64 GiB with ``pae=True``.

@@ -231,6 +231,31 @@ class CacheStats:
 
 Constructor = Callable[[int, "KmemCache", int], None]  # (object address, cache, SLAB_CTOR_ flags)
 
+# Constructors and destructors by name: a saved machine holds the name only, since data must not be able to run code.
+_FUNCTIONS: dict[str, Constructor] = {}
+
+
+def function_name(function: Constructor | None) -> str | None:
+    """The name under which a copy of the machine will find *function* again; None for None."""
+    if function is None:
+        return None
+    stem = name = f"{function.__module__}.{getattr(function, '__qualname__', 'function')}"
+    count = 1
+    while name in _FUNCTIONS and _FUNCTIONS[name] != function:
+        count += 1
+        name = f"{stem}#{count}"
+    _FUNCTIONS[name] = function
+    return name
+
+
+def named_function(name: str | None) -> Constructor | None:
+    """The function that :func:`function_name` gave *name*. Raises LookupError when this program has none of that name."""
+    if name is None:
+        return None
+    if name not in _FUNCTIONS:
+        raise LookupError(f"a cache has the constructor or destructor {name}, which is not known here: create a cache with it first")
+    return _FUNCTIONS[name]
+
 
 class KmemCache:
     """``kmem_cache_t``: a cache of objects of one size. Sizes and offsets are in bytes. kernel: mm/slab.c:kmem_cache_s"""
@@ -294,6 +319,14 @@ class KmemCache:
     def flag_names(self) -> list[str]:
         """Names of the flags that are set."""
         return [name for bit, name in FLAG_NAMES.items() if self.flags & bit]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "ctor": function_name(self.ctor), "dtor": function_name(self.dtor)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.ctor = named_function(state["ctor"])
+        self.dtor = named_function(state["dtor"])
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{len(slabs)} {name}" for name, slabs in self.lists())

@@ -40,8 +40,7 @@ class SlabChain(SlabObjects):
         """Make a cache of objects of *size* bytes and put it at the front of the chain.
 
         *offset*: bytes between two colours (0: a cache line). *flags*: SLAB_ constants. *ctor* is called as
-        ctor(address, cache, SLAB_CTOR_ flags) on each object of a new slab, *dtor* before a slab goes; use
-        functions of a module, so that the machine can be copied. Returns None without memory; raises
+        ctor(address, cache, SLAB_CTOR_ flags) on each object of a new slab, *dtor* before a slab goes. Returns None without memory; raises
         KernelBug for a name of 19 or more characters or one that exists, a size below 4 bytes or above 32
         pages, an offset beyond the size, a destructor without a constructor, unknown flags.
         kernel: mm/slab.c:kmem_cache_create
