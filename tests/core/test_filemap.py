@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import vmlab
 from vmlab.errors import KernelBug, KernelHang, KernelPanic
+from vmlab.mm import filemap_view
 from vmlab.mm.errno import EBADF, EBUSY, EFBIG, EINVAL, EIO, ENOMEM
 from vmlab.mm.fs import FMODE_READ, FMODE_WRITE, AddressSpace, File
 from vmlab.mm.gfp import GFP_KERNEL
@@ -377,11 +378,8 @@ def test_find_or_create_page() -> None:
 # Files in memory
 def process(m: vmlab.Machine) -> Task:
     """A process with an empty address space, made the running one."""
-    task = Task(1, "test")
-    m.sched.add_task(task)
-    mm = m.fork.mm_alloc()
-    assert mm is not None
-    task.mm = task.active_mm = mm
+    task: Task | None = m.fork.new_task(1)
+    assert task is not None
     m.current = task
     return task
 
@@ -488,3 +486,27 @@ def test_sequential_advice_reads_windows_ahead() -> None:
         m.fault.copy_from_user(start + page * 4096, 4)
     cached = sorted(m.mem.index[pfn] for pfn in m.filemap.cached_pages(file.inode.i_mapping))
     assert cached == [*range(24), *range(32, 64)]  # half-way through the first window of 32, the next one is read
+
+
+# Can people read the state?
+def test_text_views() -> None:
+    m = boot(1)
+    m.diskfs.create("f", 20 * 4096)
+    file = m.diskfs.open("f")
+    assert isinstance(file, File)
+    assert filemap_view.readahead_window(file).startswith("no window")
+    assert filemap_view.io_queue(m) == "no transfer is under way"
+    read(m, file, 0)
+    assert m.filemap.page_cache_read(file, 9) == 0
+    pfn = m.filemap.find_page_nolock(file.inode.i_mapping, 0)
+    assert pfn is not None
+    m.filemap.set_page_dirty(pfn)
+    text = filemap_view.file_pages(m, file.inode)
+    assert "5 of 20 pages cached: 0-3 9" in text and f"dirty      1  0={pfn}" in text
+    assert f"frame {pfn}: page 0 of f, count 1" in filemap_view.page_line(m, pfn)
+    assert filemap_view.page_line(m, 0).startswith("frame 0: in no file")
+    assert "read  page 9 of f" in filemap_view.io_queue(m)
+    assert "pages 0 to 3" in filemap_view.readahead_window(file)
+    assert "5 pages on 4096 chains" in filemap_view.hash_chains(m) and "4091 chains of 0" in filemap_view.hash_chains(m)
+    assert filemap_view.listing(m).splitlines()[1].split() == ["81920", "5", "f"]
+    assert "5 pages" in repr(m.filemap) and "1 transfers" in repr(m.block) and "f>" in repr(m.diskfs)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["READ", "WRITE", "BlockLayer"]
 
+_SECTORS = 8  # of 512 bytes in a page
 FIRST_FILE_DISK = 256  # lower numbers are disks people name themselves (swap is put on them)
 
 Request = tuple[int, int, int, int, "BufferHead | None"]  # READ or WRITE, frame, disk, page on the disk, stand-in for a high page
@@ -118,6 +119,11 @@ class BlockLayer(Part):
         ev = self.on_event
         if ev is not None:
             ev(("io_submit", "write" if rw else "read", pfn, disk, page_no))
+        kstat = self.kernel.sched.kstat
+        if rw:
+            kstat.pgpgout += _SECTORS
+        else:
+            kstat.pgpgin += _SECTORS
         stand_in: BufferHead | None = None
         device = self.disks.get(disk)
         if device is not None and device.low_only:
@@ -148,7 +154,7 @@ class BlockLayer(Part):
         if ev is not None:
             ev(("io_done", "write" if rw else "read", pfn, disk, page_no, int(ok)))
         if not ok:
-            self.kernel.printk(4, f"I/O error: {'writing' if rw else 'reading'} page {page_no} of disk {disk}")
+            self.kernel.printk(None, f"end_request: I/O error, dev 03:{disk & 0xFF:02x} (disk{disk}), sector {page_no * _SECTORS}")
         if stand_in is None:
             self.end_buffer_io_async(pfn, ok)
         elif stand_in.b_end_io is not None:
@@ -186,3 +192,6 @@ class BlockLayer(Part):
         """Get the queue going because somebody waits for *pfn*. Returns 0. kernel: fs/buffer.c:block_sync_page"""
         self.kernel.sched.run_task_queue()
         return 0
+
+    def __repr__(self) -> str:
+        return f"<BlockLayer {len(self.disks)} disks, {len(self.queue)} transfers under way>"

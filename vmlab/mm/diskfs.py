@@ -366,6 +366,9 @@ class DiskFs(Part):
         """(name, bytes, pages cached) of every file, in the order they were made."""
         return [(name, inode.i_size, inode.i_mapping.nrpages) for name, inode in self.files.items()]
 
+    def __repr__(self) -> str:
+        return f"<DiskFs {len(self.files)} files: {', '.join(self.files)}>"
+
     # -- the traces' files --------------------------------------------------------------------
 
     def fake_file(self, fd: int, npages: int, size: int, mode: int) -> File:

@@ -83,7 +83,7 @@ class PageCache(Part):
             order -= 1
             if order <= 0:
                 break
-        self.kernel.printk(4, f"Page-cache hash table entries: {1 << self.page_hash_bits} (order: {order}, {PAGE_SIZE << order} bytes)")
+        self.kernel.printk(None, f"Page-cache hash table entries: {1 << self.page_hash_bits} (order: {order}, {PAGE_SIZE << order} bytes)")
         if pfn is None:
             raise KernelPanic("Failed to allocate page hash table\n")
         self.page_hash_pfn = pfn
@@ -353,3 +353,6 @@ class PageCache(Part):
         """Frames cached for *mapping*, by index."""
         lists = (mapping.clean_pages, mapping.dirty_pages, mapping.locked_pages)
         return sorted((pfn for head in lists for pfn in self.list.walk(head)), key=lambda pfn: self.index[pfn])
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.page_cache_size} pages cached, {1 << self.page_hash_bits} hash chains>"

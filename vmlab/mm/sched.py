@@ -30,7 +30,7 @@ class KernelStat:
     __slots__ = ("kswapd_runs", "kswapd_wakes", "oom_kills", "pgpgin", "pgpgout", "pswpin", "pswpout", "yields")
 
     def __init__(self) -> None:
-        self.pgpgin = self.pgpgout = 0  # pages of files, read and written
+        self.pgpgin = self.pgpgout = 0  # sectors of 512 bytes read and written
         self.pswpin = self.pswpout = 0  # pages of swap
         self.kswapd_wakes = self.kswapd_runs = 0
         self.yields = self.oom_kills = 0
@@ -294,5 +294,6 @@ class Sched(Part):
         for task in self.tasks.values():
             if task.mm is not None:
                 found += [task.pid, task.mm.rss, task.mm.swap_address]
-        found += [kernel.vmscan.swap_mm.pid, kernel.swapfile.nr_swap_pages, self.kstat.pswpin, self.kstat.pswpout, self.kstat.pgpgin, self.kstat.pgpgout]
+        found += [kernel.vmscan.swap_mm.pid, kernel.swapfile.nr_swap_pages]
+        found += [self.kstat.pswpin, self.kstat.pswpout, self.kstat.pgpgin, self.kstat.pgpgout]
         return tuple(found)
