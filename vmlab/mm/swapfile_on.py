@@ -46,7 +46,7 @@ class SwapOnOff(SwapUnuse):
         else:
             self.least_priority -= 1
             p.prio = self.least_priority
-        error = self._swapon(p, area, specialfile)
+        error, header_pfn = self._swapon(p, area, specialfile)
         if error:
             swap_map = p.swap_map
             p.swap_file = p.swap_device = p.swap_map = None
@@ -54,27 +54,27 @@ class SwapOnOff(SwapUnuse):
             if not swap_flags & SWAP_FLAG_PREFER:
                 self.least_priority += 1
             self._free_map(swap_map)
+        if header_pfn is not None:
+            self.kernel.put_page(header_pfn)
         if self.on_event is not None:
             self.on_event(("swapon", area, p.prio, p.pages if not error else 0, error))
         return error
 
-    def _swapon(self, p: SwapInfo, area: int, specialfile: int | Inode) -> int:
-        """Open the area, and start to use it if its header allows."""
+    def _swapon(self, p: SwapInfo, area: int, specialfile: int | Inode) -> tuple[int, int | None]:
+        """Open the area, and start to use it if its header allows: 0 or a negative errno, and the frame the header was read into."""
         size = self._open(p, specialfile)
         if size < 0:
-            return size
+            return size, None
         if any(q is not p and q.swap_file is not None and q.swap_file == specialfile for q in self.swap_info[: self.nr_swapfiles]):
-            return -EBUSY
+            return -EBUSY, None
         kernel = self.kernel
         pfn = kernel.alloc_page(GFP_USER)
         if pfn is None:
             kernel.printk(None, "Unable to start swapping: out of memory :-)")
-            return -ENOMEM
+            return -ENOMEM, None
         kernel.filemap.lock_page(pfn)
         kernel.page_io.rw_swap_page_nolock(READ, swp_entry(area, 0), PAGE_OFFSET + (pfn << PAGE_SHIFT))
-        error = self._enable(p, area, size, pfn)
-        kernel.put_page(pfn)
-        return error
+        return self._enable(p, area, size, pfn), pfn
 
     def _open(self, p: SwapInfo, specialfile: int | Inode) -> int:
         """Size of a disk or file in pages, or a negative errno."""
