@@ -42,7 +42,7 @@ SPECS = [
         "shmem_file", _SH + "shmem_file_setup", "ino size name", "a file without a name in any directory: {name}, {size} bytes, inode {ino}"
     ),
     spec("shm_new", _IPC + "newseg", "shmid key pages", "segment {shmid} with key {key:#x}: {pages} pages"),
-    spec("shm_attach", _IPC + "shm_inc", "shmid nattch", "segment {shmid} is attached {nattch} times"),
-    spec("shm_detach", _IPC + "shm_close", "shmid nattch", "segment {shmid} is attached {nattch} times"),
+    spec("shm_attach", _IPC + "shm_inc", "shmid nattch", "one more area maps segment {shmid}: count {nattch}"),
+    spec("shm_detach", _IPC + "shm_close", "shmid nattch", "one area less maps segment {shmid}: count {nattch}"),
     spec("shm_destroy", _IPC + "shm_destroy", "shmid", "segment {shmid} is no more"),
 ]
