@@ -87,7 +87,7 @@ class StateDump:
         self.machine = machine
         self.zones = machine.pgdats[0].node_zones[:zones]
         self.files: dict[int, File] = {}  # by the traces' number
-        self._names: dict[int, int] = {}  # mapping id → file id
+        self._names = {0: -1}  # mapping id → file id
 
     def dump(self, mask: int, task: Task | None) -> Line:
         """The fields of *mask*; *task* is the process that the operation was about, if it lives."""
@@ -195,11 +195,11 @@ class StateDump:
             text: list[str] = []
             for number, raw, table in self._tables(mm):
                 base = number * per_table
-                used = [(base + i, e) for i, e in enumerate(table) if e]
+                used = [f"{at}:{value}," for at, value in enumerate(table, base) if value]
                 nonzero += len(used)
-                present += sum(1 for _, e in used if e & _PRESENT)
+                present += len([value for value in table if value & _PRESENT])
                 text.append(f"T{number}:{raw},")
-                text += [f"{at}:{value}," for at, value in used]
+                text += used
             got["pte"] = [nonzero, present, _crc("".join(text))]
         got["rss"] = mm.rss
         if pgtable.pae:
@@ -249,35 +249,29 @@ class StateDump:
             got["acrc"] = _crc("".join([f"{pfn}," for pfn in active]))
             got["icrc"] = _crc("".join([f"{pfn}," for pfn in inactive]))
         if mask & (PAGES | PAGES_CRC):
-            rows = self._page_rows(active + inactive)
+            pages = self._pages(active + inactive)
+            flags, count, index, names = mem.flags, mem.count, mem.index, self._names
             if mask & PAGES:
-                got["pages"] = [list(row) for row in rows]
+                got["pages"] = [[p, count[p], flags[p] & 0xFFFFFF, names[of], index[p] if of else 0] for p, of in pages]
             if mask & PAGES_CRC:
-                got["pgcrc"] = _crc("".join([f"{a},{b},{c},{d},{e};" for a, b, c, d, e in rows]))
+                text = [f"{p},{count[p]},{flags[p] & 0xFFFFFF},{names[of]},{index[p] if of else 0};" for p, of in pages]
+                got["pgcrc"] = _crc("".join(text))
         return got
 
-    def _page_rows(self, on_lru: list[int]) -> list[tuple[int, int, int, int, int]]:
+    def _pages(self, on_lru: list[int]) -> list[tuple[int, int]]:
+        """(frame, mapping id) of the pages that are shown, by frame: in use, not reserved, on an LRU list or cached."""
         mem = self.machine.mem
-        flags, count, mapping, index = mem.flags, mem.count, mem.mapping, mem.index
-        for space in self.machine.mappings.values():
-            if space.nrpages:
+        flags, count, mapping = mem.flags, mem.count, mem.mapping
+        spaces = [space for space in self.machine.mappings.values() if space.nrpages]
+        if sum(space.nrpages for space in spaces) != sum(1 for pfn in on_lru if mapping[pfn]):  # some cached pages are on no list
+            for space in spaces:
                 for head in (space.clean_pages, space.dirty_pages, space.locked_pages):
                     on_lru += [pfn for pfn in self._walk(mem.list.next, head) if not flags[pfn] & _LRU_BIT]
         on_lru.sort()
-        names = self._names
-        rows = []
-        for pfn in on_lru:
-            word, users, space_id = flags[pfn], count[pfn], mapping[pfn]
-            if word & _RESERVED_BIT or not users:
-                continue
-            if not space_id:
-                rows.append((pfn, users, word & 0xFFFFFF, -1, 0))
-                continue
-            name = names.get(space_id)
-            if name is None:
-                name = names[space_id] = self._name_mapping(space_id)
-            rows.append((pfn, users, word & 0xFFFFFF, name, index[pfn]))
-        return rows
+        for space in spaces:
+            if space.id not in self._names:
+                self._names[space.id] = self._name_mapping(space.id)
+        return [(pfn, mapping[pfn]) for pfn in on_lru if count[pfn] and not flags[pfn] & _RESERVED_BIT]
 
     def _name_mapping(self, space_id: int) -> int:
         if space_id == SWAPPER_SPACE_ID:
