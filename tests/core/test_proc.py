@@ -64,6 +64,8 @@ def test_meminfo_under_pressure() -> None:
     assert shown["SwapCached"] == m.swap_state.swapper_space.nrpages * 4
     assert shown["Active"] + shown["Inactive"] == shown["Cached"] + shown["SwapCached"], "every page is on a list"
     assert proc.stat(m).splitlines()[1] == f"swap {m.sched.kstat.pswpin} {m.sched.kstat.pswpout}" and m.sched.kstat.pswpout > 100
+    read, written = map(int, proc.stat(m).splitlines()[0].split()[1:])
+    assert (read, written) == (m.sched.kstat.pswpin * 4, m.sched.kstat.pswpout * 4), "in kB"
     name, kind, size, used, priority = proc.swaps(m).splitlines()[1].split()
     assert (kind, int(size), int(priority)) == ("partition", (SLOTS - 1) * 4, -1)
     assert int(used) == shown["SwapTotal"] - shown["SwapFree"] and name

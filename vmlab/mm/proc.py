@@ -68,11 +68,11 @@ def swaps(kernel: Kernel) -> str:
 
 
 def stat(kernel: Kernel) -> str:
-    """Lines of ``/proc/stat``: ``page`` (files, kB read and written) and ``swap`` (pages). kernel: fs/proc/proc_misc.c:kstat_read_proc"""
+    """Lines of ``/proc/stat``: ``page`` (kB read and written) and ``swap`` (pages). kernel: fs/proc/proc_misc.c:kstat_read_proc"""
     kstat = kernel.sched.kstat
-    # The kernel counts pgpgin and pgpgout in sectors of 512 bytes and shows half of that.
+    # They are counted in sectors of 512 bytes and shown in kB.
     lines = [
-        f"page {_kb(kstat.pgpgin)} {_kb(kstat.pgpgout)}",
+        f"page {kstat.pgpgin >> 1} {kstat.pgpgout >> 1}",
         f"swap {kstat.pswpin} {kstat.pswpout}",
         f"processes {kernel.sched.last_pid}",
     ]
