@@ -17,7 +17,7 @@ from .shmem_swap import SGP_READ, SGP_WRITE, ShmemSbInfo, sb_info, shmem_i
 from .vfs import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_IRWXUGO, S_ISVTX, current_time, iput
 
 if TYPE_CHECKING:
-    from .fs import Inode, SuperBlock
+    from .fs import Inode, InodeOps, SuperBlock
 
 BOGO_DIRENT_SIZE = 20  # bytes that a name adds to its directory's size
 SIZEOF_SHMEM_INODE_INFO = 92  # bytes; shorter link texts are kept in its place
@@ -58,7 +58,7 @@ class ShmemDir(ShmemIo):
         def new_super(self, blocks: int, inodes: int) -> SuperBlock:
             """In shmem.py."""
 
-        symlink_ops: object
+        symlink_ops: InodeOps
         mounts: dict[str, SuperBlock]
 
     # -- names --------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ class ShmemDir(ShmemIo):
             if page is None:
                 iput(kernel, inode)
                 return error
-            inode.i_op = kernel.shmem.symlink_ops
+            inode.i_op = self.symlink_ops
             self.shmem_inodes.append(shmem_i(inode))
             kernel.highmem.kmap(page)
             kernel.ram.write(page << PAGE_SHIFT, text)
