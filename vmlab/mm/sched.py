@@ -52,6 +52,7 @@ class Sched(Part):
         "kswapd_running",
         "killed",
         "selfkill",
+        "fatal",
         "reaping",
         "op_yields",
         "_seen",
@@ -70,6 +71,7 @@ class Sched(Part):
         self.kswapd_running = False  # it is off its wait queue: waking it does nothing
         self.killed: list[int] = []  # pids that died of a signal since begin_op(), in order
         self.selfkill: list[int] = []  # the same for the task whose operation it was
+        self.fatal = False  # whether a signal that kills was sent and somebody may still have to die of it
         self._behind: Task | None = None  # who yielded to the kswapd that runs: it cannot exit before it runs again
         self._doomed: Task | None = None  # whose operation ends, if it was killed in it
         self.reaping = True  # False: nobody exits, to look at the killer's choice alone
@@ -118,6 +120,8 @@ class Sched(Part):
     def force_sig_info(self, sig: int, task: Task) -> None:
         """Send a signal that cannot be blocked. kernel: kernel/signal.c:force_sig_info"""
         task.pending.add(sig)
+        if sig in FATAL:
+            self.fatal = True
         if self.on_event is not None:
             self.on_event(("signal", task.pid, sig))
 
@@ -146,6 +150,7 @@ class Sched(Part):
         kernel: kernel/exit.c:do_exit
         """
         task.pending.add(SIGKILL)
+        self.fatal = True
 
     def dying(self, task: Task) -> bool:
         """Whether a signal that ends *task* is pending. kernel: kernel/signal.c:signal_pending"""
@@ -162,11 +167,12 @@ class Sched(Part):
 
     def reap_killed(self, spare: Task | None = None) -> None:
         """Every task that was killed exits, lowest pid first; not *spare*, nor who waits for kswapd."""
-        if not self.reaping:
+        if not self.fatal or not self.reaping:
             return
-        spared = (spare, self._behind)
-        doomed = [t for t in self.tasks.values() if t.pending and t not in spared and not FATAL.isdisjoint(t.pending)]
-        for task in sorted(doomed, key=lambda t: t.pid):
+        doomed = [task for task in self.tasks.values() if task.pending and self.dying(task)]
+        leave = [task for task in doomed if task is not spare and task is not self._behind]
+        self.fatal = len(leave) < len(doomed)
+        for task in sorted(leave, key=lambda task: task.pid):
             self.reap(task)
 
     # -- giving up the processor --------------------------------------------------------------
@@ -251,11 +257,14 @@ class Sched(Part):
         Disks finish, kswapd runs if it was woken, and who was killed exits.
         """
         kernel = self.kernel
+        self.op_yields = 0
+        kernel.block.complete_all()
+        if not (self.kswapd_pending or self.fatal):
+            return
         task = task or kernel.current
         if task.pending and self.dying(task):
             self._doomed = task
         with kernel.running(kernel.init_task):
-            kernel.block.complete_all()
             while self.kswapd_pending:
                 self.run_kswapd()
             self.reap_killed()

@@ -38,7 +38,7 @@ _UPTODATE = 1 << PG_uptodate
 _UNLOCK = 0xFFFFFFFF ^ (1 << PG_locked | 1 << PG_launder)
 _LEAVE = _ACTIVE | _LOCKED
 _MAPPED = _PAGE_PRESENT | _PAGE_PROTNONE
-_STRETCH = 256  # entries looked at together
+_STRETCH = 128  # entries looked at together
 _LITTLE = sys.byteorder == "little"
 _IS_MAPPED = bytes(int(low & _MAPPED != 0) for low in range(256))  # by an entry's lowest byte
 
