@@ -180,7 +180,9 @@ class BlockLayer(Part):
                 device.write_page(page_no, None if words is None else words.tobytes())
             else:
                 data = device.read_page(page_no)
-                if data is None:
+                if page_no >= device.npages:
+                    self.kernel.highmem.clear_highpage(pfn)  # a hole: no disk is involved
+                elif data is None:
                     ram.clear_page(pfn)
                 else:
                     ram.write_page(pfn, data)
