@@ -256,8 +256,8 @@ class Fork(Exec):
             self.on_event(("new_task", pid))
         return task
 
-    def do_fork(self, pid: int, clone_flags: int = 0) -> int:
-        """A child *pid* of the current task. Returns 0, -ENOMEM or -EAGAIN (too many processes).
+    def do_fork(self, pid: int, clone_flags: int = 0, limits: bool = True) -> int:
+        """A child *pid* of the current task. Returns 0, -ENOMEM or -EAGAIN (too many processes, if *limits* hold).
 
         kernel: kernel/fork.c:do_fork
         """
@@ -271,9 +271,7 @@ class Fork(Exec):
             return -ENOMEM
         task = self._dup_task_struct(parent, pid)
         task.task_pfn = pfn
-        mine = sum(t.uid == task.uid for t in sched.tasks.values())
-        privileged = parent.capable(CAP_SYS_ADMIN) or parent.capable(CAP_SYS_RESOURCE)
-        if (mine >= task.rlim[RLIMIT_NPROC] and not privileged) or len(sched.tasks) >= self.max_threads:
+        if limits and not self._may_have_one_more(parent):
             self.free_task_struct(task)
             return -EAGAIN
         error = 0 if self._copy_objects(task) else -ENOMEM
@@ -292,6 +290,14 @@ class Fork(Exec):
         if self.on_event is not None:
             self.on_event(("fork", parent.pid, pid))
         return 0
+
+    def _may_have_one_more(self, parent: Task) -> bool:
+        """Whether *parent*'s user and the machine are below their limits of processes."""
+        tasks = self.kernel.sched.tasks
+        if len(tasks) >= self.max_threads:
+            return False
+        mine = sum(task.uid == parent.uid for task in tasks.values())
+        return mine < parent.rlim[RLIMIT_NPROC] or parent.capable(CAP_SYS_ADMIN) or parent.capable(CAP_SYS_RESOURCE)
 
     def _dup_task_struct(self, parent: Task, pid: int) -> Task:
         """The child's task: who it is and what it may do as *parent*, its accounts empty. kernel: kernel/fork.c:copy_flags"""

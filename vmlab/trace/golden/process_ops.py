@@ -77,7 +77,7 @@ class ProcessOps:
     def op_fork(self, task: Task, pid: int) -> Line:
         if pid in self.machine.sched.tasks or not 0 < pid < 1 << 15:
             raise TraceError(f"process {pid} cannot be made: it exists, or the number is none")
-        return {"ret": self.machine.fork.do_fork(pid)}
+        return {"ret": self.machine.fork.do_fork(pid, limits=False)}
 
     def op_exit(self, task: Task) -> Line:
         self.machine.fork.exit_task(task)
