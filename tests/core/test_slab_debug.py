@@ -22,7 +22,7 @@ from vmlab.mm.slab_cache import (
 )
 from vmlab.mm.slab_debug import DebugSlabAllocator, DebugSmpSlabAllocator
 
-from .test_slab import create, start
+from .slabs import create, start
 
 
 def debugging() -> DebugSlabAllocator:

@@ -306,7 +306,7 @@ class SlabObjects(Part):
             raise self.bad_pointer("kmem_cache_free_one", objp) from None
         slab.free = number
         inuse = slab.inuse
-        slab.inuse = inuse - 1
+        slab.inuse = inuse - 1 & M32
         ev = self.on_event
         if ev is not None:
             ev(("object_free", cachep.name, objp, slab.address, number))

@@ -11,6 +11,7 @@ from ...hw.e820 import pc_map
 from ...hw.layout import PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE
 from ...machine import Machine
 from ...mm.gfp import GFP_DMA
+from ...mm.init import ram_frames
 from ...mm.page_init import ZoneSetup
 from ...mm.slab import SlabAllocator
 from ...mm.slab_cache import CFLGS_OFF_SLAB, CFLGS_OPTIMIZE, L1_CACHE_BYTES, SIZEOF_SLAB_T, KmemCache, Slab
@@ -156,9 +157,10 @@ class SlabReplay:
         operation on one cache can add several slabs to another, for the per-CPU arrays.
         """
         numbers = self.numbers.setdefault(cachep, {})
-        for slab in cachep.slabs():
-            if slab not in numbers:
-                numbers[slab] = len(numbers)
+        if len(numbers) < cachep.made:
+            for slab in cachep.slabs():
+                if slab not in numbers:
+                    numbers[slab] = len(numbers)
         return numbers
 
     def _ctor(self, objp: int, cachep: KmemCache, flags: int) -> None:
@@ -260,6 +262,7 @@ class SlabReplay:
         bdata = machine.pgdats[0].bdata
         map_start = bdata.map_pa >> PAGE_SHIFT
         frees = [[a, b, 1] for a, b in bdata.ranges()] + [[map_start, map_start + ((machine.max_low_pfn // 8 + 4095) >> PAGE_SHIFT), 1]]
+        frees += [[b - 1, a - 1, -1] for a, b in reversed(ram_frames(machine, machine.highstart_pfn, machine.highend_pfn))]
         machine.boot_step("mem_init")
         self.machine, self.handles, self.numbers = machine, {}, {}
         before = machine.nr_free_pages()
