@@ -15,7 +15,15 @@ import pytest
 from tests.helpers import ROOT
 
 # Who may import whom: a module imports its own layer and those before it.
-LAYERS = [["errors"], ["hw"], ["mm", "v26"], ["machine", "caches", "process", "system", "syscalls"], ["trace"], ["views", "course", "host", "tools"], ["cli", "__main__"]]
+LAYERS = [
+    ["errors"],
+    ["hw"],
+    ["mm", "v26"],
+    ["machine", "caches", "process", "system", "syscalls"],
+    ["trace"],
+    ["views", "course", "host", "tools"],
+    ["cli", "__main__"],
+]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 PURE = {"errors", "hw", "mm", "machine", "caches", "process", "system", "syscalls", "trace"}
 
