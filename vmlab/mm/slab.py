@@ -187,7 +187,7 @@ class SlabAllocator(SlabChain):
         return self.kmem_cache_alloc(cachep, flags)
 
     def kfree(self, objp: int) -> None:
-        """Give back what kmalloc returned; 0 is ignored. kernel: mm/slab.c:kfree"""
+        """Give back what kmalloc returned; 0 is ignored. kernel: mm/slab.c:kfree, GET_PAGE_CACHE"""
         if not objp or self.state.outside:
             return
         try:
@@ -238,7 +238,7 @@ class SlabAllocator(SlabChain):
     def slabinfo(self) -> str:
         """The text of /proc/slabinfo: name, objects in use and in all, their size, slabs in use and in all, pages in a slab.
 
-        Raises KernelBug when a slab is on the wrong list. kernel: mm/slab.c:s_show, slabinfo_op
+        Raises KernelBug when a slab is on the wrong list. kernel: mm/slab.c:s_start, s_next, s_stop, slabinfo_op
         """
         self.down_cache_chain("s_start")
         return "\n".join([self.SLABINFO, *(self.s_show(cachep) for cachep in self.state.cache_chain)]) + "\n"

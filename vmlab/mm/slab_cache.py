@@ -105,7 +105,7 @@ def kmem_cache_estimate(gfporder: int, size: int, flags: int) -> Estimate:
 
 
 class Slab:
-    """``slab_t``: one slab, 2^gfporder contiguous pages with objects in them."""
+    """``slab_t``: one slab, 2^gfporder contiguous pages with objects in them. kernel: mm/slab.c:slab_t, kmem_bufctl_t"""
 
     __slots__ = ("address", "bufctl", "colouroff", "free", "inuse", "next", "prev", "s_mem", "seq")
 
@@ -203,7 +203,7 @@ class SlabList(Slab):
 
 
 class CpuCache:
-    """``cpucache_t``: the objects one CPU keeps at hand. kernel: mm/slab.c:cpucache_t"""
+    """``cpucache_t``: the objects one CPU keeps at hand. kernel: mm/slab.c:cpucache_t, cc_entry"""
 
     __slots__ = ("address", "entries", "limit")
 
@@ -219,7 +219,7 @@ class CpuCache:
 
 
 class CacheStats:
-    """Counters of a cache in a kernel built with CONFIG_DEBUG_SLAB. kernel: mm/slab.c:kmem_cache_s"""
+    """Counters of a cache in a kernel built with CONFIG_DEBUG_SLAB. kernel: mm/slab.c:kmem_cache_s, STATS_INC_ALLOCED"""
 
     __slots__ = ("allochit", "allocmiss", "errors", "freehit", "freemiss", "grown", "high_mark", "num_active", "num_allocations", "reaped")
 

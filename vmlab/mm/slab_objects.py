@@ -170,7 +170,8 @@ class SlabObjects(Part):
     def kmem_cache_grow(self, cachep: KmemCache, flags: int) -> int:
         """Add one slab to *cachep*. Returns 1, or 0 when *flags* forbid it or memory is short.
 
-        Raises KernelBug for flags that are no allocation flags. kernel: mm/slab.c:kmem_cache_grow
+        The pages learn whose they are: page->list.next holds the address of the cache, page->list.prev that of the slab_t.
+        Raises KernelBug for flags that are no allocation flags. kernel: mm/slab.c:kmem_cache_grow, SET_PAGE_CACHE, SET_PAGE_SLAB
         """
         if flags & ~(SLAB_DMA | SLAB_LEVEL_MASK | SLAB_NO_GROW):
             raise self.bug("kmem_cache_grow", "flags", f"flags {flags:#x} of an allocation from {cachep.name}")
@@ -297,7 +298,7 @@ class SlabObjects(Part):
     # -- taking back --------------------------------------------------------------------------
 
     def kmem_cache_free_one(self, cachep: KmemCache, objp: int) -> None:
-        """Put an object back at the front of its slab's free chain. kernel: mm/slab.c:kmem_cache_free_one"""
+        """Put an object back at the front of its slab's free chain. kernel: mm/slab.c:kmem_cache_free_one, GET_PAGE_SLAB, slab_bufctl"""
         try:
             slab = self.state.slab_at[self.page_list.prev[(objp - PAGE_OFFSET & M32) >> PAGE_SHIFT]]
             number = (objp - slab.s_mem & M32) // cachep.objsize
