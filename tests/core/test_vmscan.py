@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 from typing import Any
 
 import pytest
@@ -252,6 +253,77 @@ def test_a_shared_page_is_freeable_only_with_its_last_user() -> None:
     assert slot == entry(m, child, address) == 0x100
     assert dict(m.swapfile.swap_info[0].used_slots())[1] == 3  # two page tables and the swap cache
     sound(m)
+
+
+def test_the_clock_does_not_pass_over_what_has_changed_meanwhile() -> None:
+    m = machine()
+    task, address = process(m, pages=256)
+    write(m, task, address, 256)
+    make_old(m, task, address, 256)
+    before = m.snapshot()
+    pages = [frame(m, task, address + at * PAGE) for at in range(256)]
+    for pfn in pages:
+        m.swap.activate_page(pfn)
+    zone = m.zone_table[0]
+    assert m.vmscan.swap_out(6, GFP_KSWAPD, zone) == 0
+    assert len(m.swap.settled.entries) == 2  # all active and old: nothing to be done there
+    after = m.snapshot()
+    m.restore(before)
+    assert m.vmscan.swap_out(6, GFP_KSWAPD, zone) == 1  # in this state the same entries belong to inactive pages
+    m.restore(after)
+    task = m.sched.tasks[1]
+    m.vmscan.refill_inactive(1)
+    assert m.mem.flags[pages[0]] & LRU and not m.mem.flags[pages[0]] & ACTIVE
+    m.vmscan.swap_out(6, GFP_KSWAPD, zone)
+    assert not entry(m, task, address) & 1 and entry(m, task, address + PAGE) & 1
+    m.mmu.touch(task, address + 200 * PAGE)
+    m.vmscan.swap_out(6, GFP_KSWAPD, zone)
+    assert not entry(m, task, address + 200 * PAGE) & 0x20
+    assert task.mm is not None and task.mm.mmap is not None
+    task.mm.mmap.vm_flags |= VM_LOCKED
+    m.vmscan.swap_out(6, GFP_KSWAPD, zone)
+    assert all(m.mem.flags[pfn] & REFERENCED for pfn in pages[1:])  # locked pages count as used each time
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_clocks_shortcut_changes_nothing(seed: int) -> None:
+    """Two machines, one without it, go through the same: hot and cold pages, forks, locks, unmaps, a time jump."""
+    rng = Random(seed)
+    machines = [machine(6, swap_pages=6000, io_mode=seed & 1) for _ in range(2)]
+    machines[1].vmscan.shortcut = False
+    for m in machines:
+        process(m, 1, 1500)
+        process(m, 2, 700)
+    address = 0x40000000
+    pids, skipped, saved = [1, 2], 0, [m.snapshot() for m in machines]
+    for _ in range(60):
+        what, pid, at, n = rng.choice("rrrrwwwwhhhflmt"), rng.choice(pids), rng.randrange(1200), rng.randrange(1, 400)
+        for m in machines:
+            m.sched.begin_op()
+            task = m.sched.tasks.get(pid)
+            if what == "t" and n < 20:
+                m.restore(saved[machines.index(m)])
+            elif what == "t":
+                saved[machines.index(m)] = m.snapshot()
+            elif task is not None and what in "rwh":
+                places = [rng_at % 700 if what != "h" else 100 + rng_at % 40 for rng_at in range(at, at + n)]
+                m.mmu.run(task, [p * 2 + (what == "w") for p in places], address, at)
+            elif task is not None:
+                with m.running(task):
+                    if what == "f" and len(pids) < 5:
+                        m.fork.do_fork(len(pids) + 1)
+                    elif what == "l":
+                        m.mlock.sys_mlock(address + at % 600 * PAGE, 20 * PAGE)
+                    elif what == "m":
+                        m.mmap.do_munmap(task.mm, address + 1200 * PAGE + at % 300 * PAGE, n % 30 * PAGE)
+            m.sched.end_of_op()
+        pids = sorted(set(pids) | set(machines[0].sched.tasks))
+        skipped += len(machines[0].swap.settled.entries)
+        assert not machines[1].swap.settled.entries
+        states = [m.snapshot() for m in machines]
+        assert states[0].blobs == states[1].blobs
+    assert skipped
+    sound(machines[0])
 
 
 # -- the lists ------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..errors import KernelBug
 from .kernel import Part
 from .page_flags import PG_active, PG_lru, PG_referenced, flag_names
+from .vmscan_hints import SettledStretches
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -27,18 +28,27 @@ _REFERENCED = 1 << PG_referenced
 class LruCache(Part):
     """The two lists (``active_list`` and ``inactive_list`` are heads in ``mem.lru``) and their lengths in pages."""
 
-    state_names = ("active_list", "inactive_list", "nr_active_pages", "nr_inactive_pages", "page_cluster", "pager_daemon")
+    state_names = ("active_list", "inactive_list", "nr_active_pages", "nr_inactive_pages", "page_cluster", "pager_daemon", "settled_at")
 
     def attach(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.flags = kernel.mem.flags
         self.lru = kernel.mem.lru
+        self.settled = SettledStretches(kernel.mem.frames)
         self.active_list = self.lru.new_head()
         self.inactive_list = self.lru.new_head()
         self.nr_active_pages = 0
         self.nr_inactive_pages = 0
         self.page_cluster = 0  # 2^n pages are read from swap, or for a fault from a file, at a time
         self.pager_daemon = [512, SWAP_CLUSTER_MAX, 8]  # tries_base, tries_min, swap_cluster: only the sysctl looks at them
+
+    @property
+    def settled_at(self) -> None:
+        """Nothing to save of the clock's shortcut; setting it, as a restored state does, clears it."""
+
+    @settled_at.setter
+    def settled_at(self, _: None) -> None:
+        self.settled.clear()
 
     def swap_setup(self) -> None:
         """Read smaller clusters on a machine below 16 MiB. kernel: mm/swap.c:swap_setup"""
@@ -71,6 +81,8 @@ class LruCache(Part):
         self.lru.del_(pfn)
         self.flags[pfn] &= ~_ACTIVE
         self.nr_active_pages -= 1
+        if self.settled.home[pfn]:
+            self.settled.unsettle(pfn)
 
     def del_page_from_inactive_list(self, pfn: int) -> None:
         """Off the inactive list. kernel: include/linux/swap.h:del_page_from_inactive_list"""

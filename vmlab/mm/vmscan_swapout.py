@@ -19,8 +19,9 @@ from .fs import SWAPPER_SPACE_ID
 from .page_flags import RESERVED, PG_active, PG_dirty, PG_launder, PG_locked, PG_referenced, PG_uptodate
 from .pgtable import _PAGE_ACCESSED, _PAGE_DIRTY, _PAGE_PRESENT, _PAGE_PROTNONE
 from .reclaim import Reclaim
-from .swap import SWAP_CLUSTER_MAX
+from .swap import SWAP_CLUSTER_MAX, LruCache
 from .vm import TASK_SIZE, VM_LOCKED, VM_RESERVED
+from .vmscan_hints import STRETCH
 
 if TYPE_CHECKING:
     from array import array
@@ -38,7 +39,6 @@ _UPTODATE = 1 << PG_uptodate
 _UNLOCK = 0xFFFFFFFF ^ (1 << PG_locked | 1 << PG_launder)
 _LEAVE = _ACTIVE | _LOCKED
 _MAPPED = _PAGE_PRESENT | _PAGE_PROTNONE
-_STRETCH = 128  # entries looked at together
 _LITTLE = sys.byteorder == "little"
 _IS_MAPPED = bytes(int(low & _MAPPED != 0) for low in range(256))  # by an entry's lowest byte
 
@@ -55,6 +55,14 @@ class SwapOut(Reclaim):
         self.index = kernel.mem.index
         self.mapping = kernel.mem.mapping
         self.lru = kernel.mem.lru
+        # Somebody's own clock or page lists may not keep what the shortcut relies on.
+        mine, lists = type(self), type(kernel.swap)
+        self.shortcut = (
+            mine.try_to_swap_out is SwapOut.try_to_swap_out
+            and mine.candidates is SwapOut.candidates
+            and lists.del_page_from_active_list is LruCache.del_page_from_active_list
+            and lists.lru_cache_del is LruCache.lru_cache_del
+        )
 
     def try_to_swap_out(
         self, mm: MmStruct, vma: VmArea, address: int, table: MutableSequence[int], slot: int, pfn: int, classzone: Zone
@@ -123,14 +131,14 @@ class SwapOut(Reclaim):
                 return entry
             kernel.swapfile.swap_free(entry)  # somebody reads that slot ahead; take another
 
-    def candidates(self, vma: VmArea, table: array[int], slot: int, stop: int) -> list[int]:
-        """Slots from *slot* up to *stop* whose pages try_to_swap_out() would not refuse at first sight, leaving no trace.
+    def candidates(self, vma: VmArea, table: array[int], slot: int, raw: bytes) -> list[int]:
+        """Slots whose pages try_to_swap_out() would not refuse at first sight, leaving no trace.
 
-        Most of what the clock passes is active and was not used since its last round. Nothing that is
-        done about one page makes another of these pages worth a look.
+        *raw* is the entries from *slot* on, as bytes. Most of what the clock passes is active and was not used
+        since its last round. Nothing that is done about one page makes another of these pages worth a look.
         """
         size = table.itemsize
-        mapped = compress(range(slot, stop), table[slot:stop].tobytes()[0 if _LITTLE else size - 1 :: size].translate(_IS_MAPPED))
+        mapped = compress(range(slot, slot + len(raw) // size), raw[0 if _LITTLE else size - 1 :: size].translate(_IS_MAPPED))
         if vma.vm_flags & VM_LOCKED:
             return list(mapped)
         flags = self.flags
@@ -151,21 +159,39 @@ class SwapOut(Reclaim):
         pmd_end = (address & -pgtable.PMD_SIZE) + pgtable.PMD_SIZE
         last = slot + ((min(end, pmd_end) - address) >> 12)
         base = address - (slot << 12)
+        first_key = pmd >> 12 << 3
         flags = self.flags
         max_mapnr = len(flags)
+        settled = self.kernel.swap.settled
         try_to_swap_out = self.try_to_swap_out
         while slot < last:
-            stop = min(slot + _STRETCH, last)
-            for at in self.candidates(vma, table, slot, stop):
-                pfn = table[at] >> 12
-                if pfn < max_mapnr and not flags[pfn] & RESERVED:
-                    count -= try_to_swap_out(mm, vma, base + (at << 12), table, at, pfn, classzone)
-                    if not count:
-                        mm.swap_address = base + (at + 1 << 12)
-                        return 0
+            stop = min((slot | STRETCH - 1) + 1, last)
+            raw = table[slot:stop].tobytes()
+            key = first_key + slot // STRETCH if stop - slot == STRETCH else 0
+            if settled.entries.get(key) != raw or vma.vm_flags & VM_LOCKED:  # locked pages count as used each time
+                found = self.candidates(vma, table, slot, raw)
+                for at in found:
+                    pfn = table[at] >> 12
+                    if pfn < max_mapnr and not flags[pfn] & RESERVED:
+                        count -= try_to_swap_out(mm, vma, base + (at << 12), table, at, pfn, classzone)
+                        if not count:
+                            mm.swap_address = base + (at + 1 << 12)
+                            return 0
+                if key and not found and self.shortcut:
+                    self._settle(key, table, slot, raw)
             slot = stop
         mm.swap_address = base + (last << 12)
         return count
+
+    def _settle(self, key: int, table: array[int], slot: int, raw: bytes) -> None:
+        """Remember a stretch without candidates, if that is because all its pages are active."""
+        size = table.itemsize
+        flags = self.flags
+        frames = len(flags)
+        mapped = compress(table[slot : slot + STRETCH], raw[0 if _LITTLE else size - 1 :: size].translate(_IS_MAPPED))
+        pages = [pte >> 12 for pte in mapped if pte >> 12 < frames]
+        if all([flags[pfn] & _ACTIVE for pfn in pages]):
+            self.kernel.swap.settled.settle(key, raw, pages)
 
     def swap_out_vma(self, mm: MmStruct, vma: VmArea, address: int, count: int, classzone: Zone) -> int:
         """The clock's way through one area, from *address* on. Returns what is left of *count*.
