@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from .caches import Caches
 from .hw.e820 import E820Entry, parse_size, pc_map
-from .hw.layout import MAX_NONPAE_PFN, MAX_PAE_PFN, PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE, pfn_down, pfn_up
+from .hw.layout import MAX_NONPAE_PFN, MAX_PAE_PFN, PAGE_OFFSET, PAGE_SHIFT, pfn_down, pfn_up
 from .hw.memory import PhysicalMemory
-from .mm import numa
+from .mm import numa, proc
+from .mm.assembly import class_of, for_numa, make_part, node_spec
 from .mm.bootmem import BootmemAllocator
 from .mm.check import check
 from .mm.events import Listener
+from .mm.fs import SWAPPER_SPACE_ID
 from .mm.gfp import GFP_KERNEL, PF_FREE_PAGES, PF_MEMALLOC, PF_MEMDIE
-from .mm.kernel import Config, Kernel
+from .mm.kernel import Config
 from .mm.mmzone import MAX_ORDER, Zone
 from .mm.page import BLOCK_USED, MemMap, Page
 from .mm.page_alloc import PageAllocator
@@ -31,36 +33,28 @@ if TYPE_CHECKING:
 __all__ = ["Machine", "boot"]
 
 
-class _NumaAllocator:
-    """Mixed in front of the page allocator on a machine with several nodes."""
-
-    kernel: Kernel
-
-    def _alloc_pages(self, gfp_mask: int, order: int) -> int | None:
-        return numa.numa_alloc_pages(self.kernel, gfp_mask, order)
-
-
-def _node(spec: Sequence[int]) -> tuple[int, int, int, int, int, int]:
-    values = tuple(int(v) for v in spec) + (0,) * (6 - len(spec))
-    if len(values) != 6 or min(values) < 0 or values[1] + values[2] <= values[4] + values[5]:
-        raise ValueError(
-            f"a node is (start_pfn, dma, normal[, high, reserved, hole]) in pages, more low memory than it reserves; not {tuple(spec)!r}"
-        )
-    return values
-
-
 class Machine(Caches):
-    """A PC with the Linux 2.4.22 memory manager. ``boot()`` makes one and switches it on.
+    """A PC with Linux and its whole memory manager. ``boot()`` makes one and switches it on.
 
-    ram: bytes or text ("64M"), 16 MiB to 4 GiB, to 64 GiB with ``pae=True``.
-    e820: the firmware's map as (address, size, type) in bytes, instead of *ram*.
-    highmem_pages: the boot parameter ``highmem=`` in pages; -1 is "not given".
-    kernel_end: physical address of the end of the kernel image, bytes.
-    pse: the processor has 4 MiB pages. memfrac: divisors for the watermarks, "128,128,128".
-    nodes: for a NUMA machine, (start_pfn, dma, normal, high, reserved, hole) per node, in pages.
-    numa: start at the local node instead of round robin. page_allocator, bootmem, zone_setup, reclaim:
-    your own class (or object) for a part. on_event: a function called with every step. mem: columns to
-    use instead of new ones (for copies).
+    The hardware. ram: bytes or text ("64M"), 16 MiB to 4 GiB, to 64 GiB with ``pae=True``. e820: the firmware's map as
+    (address, size, type) in bytes, instead of *ram*; sanitize_e820: put its overlaps in order first, as the kernel does.
+    pse: the processor has 4 MiB pages. pae: page tables of three levels. nodes: for a NUMA machine, (start_pfn, dma,
+    normal, high, reserved, hole) for each node, in pages; node_init_order: node numbers in the order they are set up.
+    io_mode: 0, disks answer at once; 1, when somebody waits for them or the operation ends.
+
+    The kernel. kernel: "2.4" (2.4.22) or "2.6" (2.6.11). kernel_end: physical address of the end of its image, bytes.
+    highmem: built with CONFIG_HIGHMEM. highmem_pages: the boot parameter ``highmem=`` in pages, -1 is "not given".
+    memfrac: divisors for the watermarks, "128,128,128". sizeof_page: bytes of a struct page. numa: start at the local
+    node instead of round robin.
+
+    kernel_objects: where the kernel's own objects (slabs, task structures, page tables of the kernel) live. "ram": in
+    the machine's memory, as in a real one. "outside": they take no frames. "vm-only": only vm_area_struct and mm_struct
+    take some. None: no such objects and no processes; **only the page allocator**, with nobody to reclaim anything.
+    Left out, it is "ram"; and None where *nodes* or a *reclaim* without a page cache to look after call for it.
+
+    Your own. page_allocator, bootmem, zone_setup, reclaim: your class (or object) for one of these parts. parts: for any
+    other part, {"slab": YourSlab}; vmlab.mm.parts.PARTS names them. on_event: a function called with every step.
+    mem: columns to use instead of new ones (for copies).
     """
 
     def __init__(
@@ -84,7 +78,7 @@ class Machine(Caches):
         bootmem: type[BootmemAllocator] | BootmemAllocator | None = None,
         zone_setup: type[ZoneSetup] | ZoneSetup | None = None,
         reclaim: type[Reclaim] | Reclaim | None = None,
-        kernel_objects: str | None = None,
+        kernel_objects: str | None = "auto",
         io_mode: int = 0,
         parts: Mapping[str, Any] | None = None,
         on_event: Listener | None = None,
@@ -100,6 +94,13 @@ class Machine(Caches):
                 raise ValueError("an e820 range is (address, size, type): bytes, bytes, 1 for RAM; none may be negative")
         if not 1 << 20 < kernel_end < 64 << 20:
             raise ValueError(f"kernel_end={kernel_end}: the kernel image ends between 1 MiB and 64 MiB")
+        if kernel not in ("2.4", "2.6"):
+            raise ValueError(f"kernel={kernel!r}: '2.4' (Linux 2.4.22) or '2.6' (Linux 2.6.11)")
+        if kernel_objects == "auto":
+            scans = reclaim is None or issubclass(class_of(reclaim), part_class("vmscan"))
+            kernel_objects = "ram" if scans and not nodes else None
+        if kernel_objects not in ("ram", "outside", "vm-only", None):
+            raise ValueError(f"kernel_objects={kernel_objects!r}: 'ram', 'outside', 'vm-only', or None for the page allocator only")
         super().__init__(
             Config(
                 tuple(entries),
@@ -111,7 +112,7 @@ class Machine(Caches):
                 highmem,
                 memfrac,
                 sizeof_page,
-                tuple(_node(n) for n in nodes),
+                tuple(node_spec(n) for n in nodes),
                 tuple(node_init_order) or tuple(range(len(nodes))),
                 numa,
                 kernel_objects,
@@ -119,8 +120,6 @@ class Machine(Caches):
                 io_mode,
             )
         )
-        if kernel not in ("2.4", "2.6"):
-            raise ValueError(f"kernel={kernel!r}: '2.4' (Linux 2.4.22) or '2.6' (Linux 2.6.11)")
         if kernel == "2.6":
             from .v26.mmzone import PgData26
 
@@ -129,13 +128,13 @@ class Machine(Caches):
         bootmem = bootmem or part_class("bootmem", kernel)
         zone_setup = zone_setup or part_class("zone_setup", kernel)
         if nodes:
-            page_allocator = _for_numa(page_allocator)
+            page_allocator = for_numa(page_allocator)
         reclaim = reclaim or (Reclaim if kernel_objects is None else part_class("vmscan", kernel))
         self._part_classes = (page_allocator, bootmem, zone_setup, reclaim)
-        self.page_allocator = _make(page_allocator, PageAllocator, "page_allocator")
-        self.bootmem = _make(bootmem, BootmemAllocator, "bootmem")
-        self.zone_setup = _make(zone_setup, ZoneSetup, "zone_setup")
-        self.reclaim = _make(reclaim, Reclaim, "reclaim")
+        self.page_allocator = make_part(page_allocator, PageAllocator, "page_allocator")
+        self.bootmem = make_part(bootmem, BootmemAllocator, "bootmem")
+        self.zone_setup = make_part(zone_setup, ZoneSetup, "zone_setup")
+        self.reclaim = make_part(reclaim, Reclaim, "reclaim")
         self.tape: Tape | None = None
         self.pgdats = [self.pgdat_class(i) for i in range(max(1, len(self.config.nodes)))]
         self.mem = MemMap(self._frames()) if mem is None else mem
@@ -143,9 +142,9 @@ class Machine(Caches):
         self._given_parts = dict(parts or {})
         unknown = self._given_parts.keys() - set(PARTS)
         if unknown or self._given_parts and kernel_objects is None:
-            raise ValueError(f"parts={sorted(unknown)}: a whole machine's parts are {', '.join(PARTS)}")
+            raise ValueError(f"parts={sorted(unknown or self._given_parts)}: a whole machine's parts are {', '.join(PARTS)}")
         for name in PARTS if kernel_objects is not None else ():
-            self.more_parts[name] = _make(self._given_parts.get(name, part_class(name, kernel)), part_class(name), name)
+            self.more_parts[name] = make_part(self._given_parts.get(name, part_class(name, kernel)), part_class(name), name)
             setattr(self, name, self.more_parts[name])
         for part in self.parts():
             part.attach(self)
@@ -176,18 +175,31 @@ class Machine(Caches):
             raise ValueError(f"order={order!r}: an order is a whole number from 0 to {MAX_ORDER - 1}; 2^order pages are allocated")
         if not self.ready:
             raise ValueError("the buddy allocator is not up yet: use vmlab.boot(), or power_on() first")
+        if node is not None and not 0 <= node < len(self.pgdats):
+            raise ValueError(f"node={node!r}: this machine has nodes 0 to {len(self.pgdats) - 1}")
         if self.tape is not None:
             self.tape.begin("alloc_pages", (gfp_mask, order, node, owner))
-        if node is None:
+        if self.more_parts:
+            pfn = self._alloc_whole(gfp_mask, order, node)
+        elif node is None:
             pfn = self.page_allocator.alloc_pages(gfp_mask, order)
         else:
-            if not 0 <= node < len(self.pgdats):
-                raise ValueError(f"node={node!r}: this machine has nodes 0 to {len(self.pgdats) - 1}")
             pfn = numa.alloc_pages_node(self, node, gfp_mask, order)
         if pfn is None:
             return None
         self.mem.owner[pfn] = self.owner_id(owner) if owner else 0
         return Page(self, pfn)
+
+    def _alloc_whole(self, gfp_mask: int, order: int, node: int | None) -> int | None:
+        """Allocate on a machine where something happens for lack of memory: pages are reclaimed, kswapd runs, processes die."""
+        sched = self.sched
+        sched.begin_op()
+        try:
+            allocator = self.page_allocator
+            return allocator.alloc_pages(gfp_mask, order) if node is None else numa.alloc_pages_node(self, node, gfp_mask, order)
+        finally:
+            if sched.kswapd_pending or sched.fatal or self.block.queue:
+                sched.end_of_op()
 
     def free_pages(self, page: Page | int, order: int | None = None) -> None:
         """Give back what ``alloc_pages`` returned (the page, or its frame number).
@@ -333,29 +345,29 @@ class Machine(Caches):
         return "\n".join(f"Node {z.pgdat.nid}, zone {z.name:>8} " + " ".join(f"{n:6d}" for n in z.nr_free()) for z in self.zones)
 
     def meminfo(self) -> str:
-        """Totals in kB, in the form of /proc/meminfo."""
+        """The text of /proc/meminfo; without processes only its rows of RAM. kernel: fs/proc/proc_misc.c:meminfo_read_proc"""
         if not self.ready:
             return f"(powered {'off' if self.boot_stage == 'off' else 'on, at ' + self.boot_stage}: no memory is managed yet)"
-        kb = PAGE_SIZE >> 10
-        free, high_free = self.nr_free_pages(), self.nr_free_highpages()
-        rows = [
-            ("MemTotal", self.totalram_pages),
-            ("MemFree", free),
-            ("HighTotal", self.totalhigh_pages),
-            ("HighFree", high_free),
-            ("LowTotal", self.totalram_pages - self.totalhigh_pages),
-            ("LowFree", free - high_free),
-        ]
-        return "\n".join(f"{name + ':':<11}{pages * kb:>10d} kB" for name, pages in rows)
+        return proc.meminfo(self) if SWAPPER_SPACE_ID in self.mappings else proc.meminfo_ram(self)
 
     def __str__(self) -> str:
         return self.meminfo()
 
     def __repr__(self) -> str:
-        if self.boot_stage == "off":
-            return f"<Machine {self.mem.frames * 4 // 1024} MiB, off>"
-        size = f"{self.mem.frames * 4 // 1024} MiB, {len(self.pgdats)} node{'s' if len(self.pgdats) > 1 else ''}"
-        return f"<Machine {size}, {self.nr_free_pages()} of {self.totalram_pages} pages free>"
+        parts = [f"{self.mem.frames * 4 // 1024} MiB"]
+        if self.config.kernel != "2.4":
+            parts[0] += f", Linux {self.config.kernel}"
+        if not self.ready:
+            return f"<Machine {parts[0]}, {'off' if self.boot_stage == 'off' else 'booting: ' + self.boot_stage}>"
+        if len(self.pgdats) > 1:
+            parts.append(f"{len(self.pgdats)} nodes")
+        parts.append(f"{self.nr_free_pages()} of {self.totalram_pages} pages free")
+        if self.more_parts:
+            n = len(self.sched.tasks)
+            parts.append(f"{n} process{'' if n == 1 else 'es'}")
+            if self.swapfile.total_swap_pages:
+                parts.append(f"{self.swapfile.nr_swap_pages} of {self.swapfile.total_swap_pages} swap pages free")
+        return f"<Machine {', '.join(parts)}>"
 
     # -- time ---------------------------------------------------------------------------------
 
@@ -391,9 +403,9 @@ class Machine(Caches):
             kernel_objects=c.kernel_objects,
             io_mode=c.io_mode,
             kernel=c.kernel,
-            parts=getattr(self, "_given_parts", None),
+            parts={name: class_of(part) for name, part in self._given_parts.items()},
             mem=mem,
-            **dict(zip(("page_allocator", "bootmem", "zone_setup", "reclaim"), (_class_of(p) for p in self._part_classes), strict=True)),
+            **dict(zip(("page_allocator", "bootmem", "zone_setup", "reclaim"), (class_of(p) for p in self._part_classes), strict=True)),
         )
         return other
 
@@ -422,32 +434,26 @@ class Machine(Caches):
         check(self)
 
 
-def _make(given: Any, base: type[Any], name: str) -> Any:
-    part = given() if isinstance(given, type) else given
-    if not isinstance(part, base):
-        raise TypeError(f"{name}= takes a class derived from {base.__name__} (or an object of one), not {given!r}")
-    return part
-
-
-def _class_of(given: Any) -> Any:
-    return given if isinstance(given, type) else type(given)
-
-
-def _for_numa(given: type[PageAllocator] | PageAllocator) -> type[PageAllocator]:
-    base = _class_of(given)
-    if issubclass(base, _NumaAllocator):
-        return base  # type: ignore[no-any-return]
-    return type(f"Numa{base.__name__}", (_NumaAllocator, base), {})
-
-
-def boot(ram: int | str = "64M", **options: Any) -> Machine:
+def boot(ram: int | str = "64M", *, swap: int | str | None = None, **options: Any) -> Machine:
     """Make a machine and switch it on; see :class:`Machine` for the options.
 
-    >>> m = boot(ram="64M")
+    swap: the size of a swap area to add at once, bytes or text.
+
+    >>> m = boot(ram="64M", swap="128M")
     >>> m.alloc_pages(GFP_KERNEL, order=3)
-    <Page 4296 (0x10c8000), Normal, allocated order 3, count 1>
+    <Page 4352 (0x1100000), Normal, allocated order 3, count 1>
     """
     size = parse_size(ram)
     if not options.get("nodes") and options.get("e820") is None and size < 16 << 20:
         raise ValueError(f"ram={ram!r}: vmlab.boot starts at 16 MiB; for less use Machine(ram=…).power_on()")
-    return Machine(ram, **options).power_on()
+    return start(Machine(ram, **options), swap)
+
+
+def start(machine: Machine, swap: int | str | None) -> Machine:
+    """Switch *machine* on and add a swap area of the size *swap*, if any. Raises OSError when that fails."""
+    machine.power_on()
+    if swap is not None:
+        disk = machine.add_swap(swap)
+        if disk < 0:
+            raise OSError(-disk, f"swap={swap!r}: swapon failed with {disk!r}")
+    return machine

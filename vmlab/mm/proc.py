@@ -62,6 +62,15 @@ def meminfo(kernel: Kernel) -> str:
     return "\n".join(table + [f"{name + ':':<13} {_kb(pages):8d} kB" for name, pages in rows])
 
 
+def meminfo_ram(kernel: Kernel) -> str:
+    """The rows of ``/proc/meminfo`` that a page allocator alone can fill, in kB. kernel: fs/proc/proc_misc.c:meminfo_read_proc"""
+    total, high = kernel.totalram_pages, kernel.totalhigh_pages
+    free, high_free = kernel.page_allocator.nr_free_pages(), kernel.page_allocator.nr_free_highpages()
+    rows = [("MemTotal", total), ("MemFree", free), ("HighTotal", high), ("HighFree", high_free)]
+    rows += [("LowTotal", total - high), ("LowFree", free - high_free)]
+    return "\n".join(f"{name + ':':<13} {_kb(pages):8d} kB" for name, pages in rows)
+
+
 def swaps(kernel: Kernel) -> str:
     """``/proc/swaps``: the areas in use, sizes in kB. kernel: fs/proc/proc_misc.c:swaps_read_proc"""
     return kernel.swapfile.get_swaparea_info().rstrip("\n")

@@ -21,6 +21,8 @@ WHOLE_STAGES = {
     "vm-only": (*BOOT_STAGES[:3], "kmem_cache_init", "mem_init", *_SLAB_STAGES, *_LAST_STAGES),
     "outside": (*BOOT_STAGES[:3], "kmem_cache_init", "mem_init", *_SLAB_STAGES, *_LAST_STAGES),
 }
+# Who takes frames in a stage, where the frames do not say so themselves.
+_TAKERS = dict.fromkeys(_SLAB_STAGES, "slab") | {"page_cache_init": "page hash table", "init_emergency_pool": "bounce pool"}
 _READY = {"mem_init", "boot_nodes", *_SLAB_STAGES, "buffer_init", *_LAST_STAGES, "init_emergency_pool"}
 
 
@@ -115,9 +117,8 @@ class Startup(Kernel):
             self._log_frames(stage, alloc)
 
     def _log_frames(self, stage: str, before: bytearray) -> None:
-        """Note the frames that *stage* took from the buddy allocator, as runs."""
-        block = self.mem.block
-        label = self.owner_id(stage)
+        """Note the frames that *stage* took from the buddy allocator, as runs of the same owner."""
+        block, owner = self.mem.block, self.mem.owner
         pfn = 0
         while pfn < self.mem.frames:
             if not pfn & 1023 and block[pfn : pfn + 1024] == before[pfn : pfn + 1024]:
@@ -127,10 +128,11 @@ class Startup(Kernel):
                 pfn += 1
                 continue
             start = pfn
-            while pfn < self.mem.frames and block[pfn] & BLOCK_USED and block[pfn] != before[pfn]:
-                self.mem.owner[pfn] = label
+            label = owner[pfn] or self.owner_id(_TAKERS[stage])  # some put their name on their frames themselves
+            while pfn < self.mem.frames and block[pfn] & BLOCK_USED and block[pfn] != before[pfn] and owner[pfn] in (0, label):
+                owner[pfn] = label
                 pfn += 1 << (block[pfn] & 15)
-            self.boot_log.append(BootConsumer(stage, start << PAGE_SHIFT, pfn - start << PAGE_SHIFT, stage))
+            self.boot_log.append(BootConsumer(self.owners[label], start << PAGE_SHIFT, pfn - start << PAGE_SHIFT, stage))
 
     def init_node(self, nid: int) -> None:
         """Boot memory and zones of node *nid*. kernel: mm/bootmem.c:init_bootmem_node, mm/numa.c:free_area_init_node"""

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from ..machine import Machine
+from ..machine import Machine, start
 from ..mm.events import Event
 from ..mm.state import State, capture, restore
 from .keyframes import KeyFrames
@@ -330,12 +330,12 @@ class Tape:
         return f"<Tape {len(self)} events, {len(self._names)} operations{', recording' if self.recording else ''}>"
 
 
-def record(ram: int | str = "64M", **options: Any) -> Tape:
+def record(ram: int | str = "64M", *, swap: int | str | None = None, **options: Any) -> Tape:
     """Boot a machine with the tape running from power-on, so that the boot itself can be looked at.
 
     Takes what ``vmlab.boot`` takes. Returns the tape; the machine is ``tape.live``.
     """
     machine = Machine(ram, **options)
     tape = Tape(machine)
-    machine.power_on()
+    start(machine, swap)
     return tape
