@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from .caches import Caches
 from .hw.e820 import E820Entry, parse_size, pc_map
@@ -27,6 +27,9 @@ from .mm.state import State, capture, restore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from .process import Process
+    from .trace.fastpath import TraceRun
+    from .trace.pagetrace import PageTrace
     from .trace.recording import Tape
     from .trace.workload import RunResult, Step
 
@@ -417,14 +420,40 @@ class Machine(Caches):
 
     def record(self) -> Tape:
         """Record what happens from here on: ``with m.record() as tape: …``, or keep the tape and stop() it."""
-        from .trace.recording import Tape
+        from .process import Process
+    from .trace.fastpath import TraceRun
+    from .trace.pagetrace import PageTrace
+    from .trace.recording import Tape
 
         return Tape(self)
 
+    @overload
+    def run(self, workload: PageTrace, n: int | None = None, *, process: Process | None = None) -> TraceRun: ...
+
+    @overload
     def run(
         self, workload: Iterable[Step], n: int | None = None, on_step: Callable[[int, Step, Page | None], None] | None = None
-    ) -> RunResult:
-        """Carry out a workload (see vmlab.workload), at most *n* steps of it."""
+    ) -> RunResult: ...
+
+    def run(
+        self,
+        workload: PageTrace | Iterable[Step],
+        n: int | None = None,
+        on_step: Callable[[int, Step, Page | None], None] | None = None,
+        *,
+        process: Process | None = None,
+    ) -> RunResult | TraceRun:
+        """Carry out a workload (see vmlab.workload), at most *n* steps of it; or a program's page trace, *n* references.
+
+        A page trace (see vmlab.load_trace) runs in *process*, whose regions must be mapped, or in a new one that
+        it is made for.
+        """
+        from .trace.pagetrace import PageTrace
+
+        if isinstance(workload, PageTrace):
+            from .trace.fastpath import run_in_process
+
+            return run_in_process(self, workload, process, n)
         from .trace.workload import run
 
         return run(self, workload, n, on_step)

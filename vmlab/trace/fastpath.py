@@ -18,15 +18,17 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..errors import Signalled
 from ..mm.gfp import GFP_HIGHUSER, GFP_KERNEL, GFP_ZONEMASK
 from ..mm.mmu import Mmu
 
 if TYPE_CHECKING:
     from ..machine import Machine
     from ..mm.task import Task
+    from ..process import Process
     from .pagetrace import PageTrace
 
-__all__ = ["TraceRun", "run_trace"]
+__all__ = ["TraceRun", "run_in_process", "run_trace"]
 
 BIG = 1 << 16  # references in a block
 SMALL = 1 << 11  # in the pieces of a block that was interrupted by reclaim
@@ -283,3 +285,39 @@ def run_trace(
         ran = machine.mmu.run(task, (pages[r >> 1] << 1 | r & 1 for r in trace.refs[start:stop]))
         done, faults, signal = ran.touches, ran.faults, ran.signal
     return TraceRun(done, faults, task.min_flt - minor, task.maj_flt - major, signal, able)
+
+
+_RECORDED = 1 << 14  # references in one recorded operation
+
+
+def run_in_process(machine: Machine, trace: PageTrace, process: Process | None = None, n: int | None = None) -> TraceRun:
+    """What ``machine.run(trace)`` does: a process for the trace if none is given, then its first *n* references.
+
+    Raises OSError when the regions of the trace cannot be mapped, ValueError for a process of another machine.
+    """
+    if process is None:
+        process = machine.spawn(trace.name or "trace")
+        for page, length in trace.regions:
+            got = process.mmap(length << 12, "rwx", addr=page << 12, fixed=True)
+            if got < 0:
+                raise OSError(-got, f"the region at {page << 12:#010x}, {length} pages, cannot be mapped: {got!r}")
+    elif process.machine is not machine:
+        raise ValueError(f"process {process.pid} belongs to another machine")
+    task = process.task
+    if machine.tape is None:
+        return run_trace(machine, task, trace, 0, n)
+    # A recording keeps operations with plain arguments: the references themselves, in handfuls.
+    minor, major = task.min_flt, task.maj_flt
+    done = faults = signal = 0
+    stop = len(trace) if n is None else min(n, len(trace))
+    for start in range(0, stop, _RECORDED):
+        piece = [trace.pages[r >> 1] << 1 | r & 1 for r in trace.refs[start : min(stop, start + _RECORDED)]]
+        try:
+            faults += machine.touch_list(process.pid, piece)
+        except Signalled as error:
+            signal = error.signal
+            break
+        done += len(piece)
+        if not process.alive:
+            break
+    return TraceRun(done, faults, task.min_flt - minor, task.maj_flt - major, signal, False)
