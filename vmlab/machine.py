@@ -420,10 +420,7 @@ class Machine(Caches):
 
     def record(self) -> Tape:
         """Record what happens from here on: ``with m.record() as tape: …``, or keep the tape and stop() it."""
-        from .process import Process
-    from .trace.fastpath import TraceRun
-    from .trace.pagetrace import PageTrace
-    from .trace.recording import Tape
+        from .trace.recording import Tape
 
         return Tape(self)
 
