@@ -110,7 +110,8 @@ class Mmu(Part):
                 faults += 1
                 signal = kernel.fault.do_page_fault(address, ~frame, Regs(0, 0 if esp is None else esp))
                 if signal:
-                    task.pending.discard(signal) if signal != 9 else None
+                    if signal != SIGKILL:  # a handler would run now; whoever made the access decides instead
+                        task.pending.discard(signal)
                     return -signal
                 if task.pending and kernel.sched.dying(task):
                     return -SIGKILL  # killed while it waited for memory: it never comes back to the instruction
@@ -170,11 +171,10 @@ class Mmu(Part):
             took = self.touch(task, page << PAGE_SHIFT, reference & 1, None, stamp)
             if took:
                 tables.clear()
+                self.kernel.sched.end_of_op(task)
                 if took < 0:
-                    self.kernel.sched.end_of_op()
                     return Run(touches, faults, -took)
                 faults += took
-                self.kernel.sched.end_of_op()
             touches += 1
             if reference & 1 and stamp is not None:
                 stamp += 1
