@@ -70,30 +70,28 @@ class Vmscan(SwapOut):
         kernel = self.kernel
         swap, mappings = kernel.swap, kernel.mappings
         flags, count, mapping = self.flags, self.count, self.mapping
-        following, preceding = self.lru.next, self.lru.prev
+        preceding = self.lru.prev
         head = swap.inactive_list
         lowest, highest = classzone.index - classzone.zone_num, classzone.index
         may_enter_fs = gfp_mask & GFP_FS
         ev = self.on_event
         max_scan = swap.nr_inactive_pages // priority
         max_mapped = min(nr_pages << (10 - priority), max_scan // 10)
+        # Moving page after page from the tail to the head is moving the head backwards; that is put off until somebody could see it.
+        tail = head
         while max_scan > 0:
             max_scan -= 1
-            pfn = preceding[head]
+            pfn = preceding[tail]
             if pfn == head:
-                break
+                self._tail_to_head(head, tail)
+                tail = head
+                pfn = preceding[head]
+                if pfn == head:
+                    break
             word = flags[pfn]
             if word & (LRU | _ACTIVE) != LRU:
                 raise KernelBug("shrink_cache", f"frame {pfn} on the inactive list is not marked so", "lru")
-            before = preceding[pfn]  # from the tail to the head of the list
-            if before != head:
-                following[before] = head
-                preceding[head] = before
-                first = following[head]
-                preceding[pfn] = head
-                following[pfn] = first
-                preceding[first] = pfn
-                following[head] = pfn
+            tail = pfn
             if not lowest <= word >> 24 <= highest:
                 continue
             users = count[pfn]
@@ -104,12 +102,15 @@ class Vmscan(SwapOut):
                 max_mapped -= 1
                 if max_mapped >= 0:
                     continue
+                self._tail_to_head(head, tail)
                 if ev is not None:
                     ev(("too_many_mapped", pfn))
                 self.swap_out(priority, gfp_mask, classzone)
                 return nr_pages
             if word & _LOCKED:
                 if word & _LAUNDER and may_enter_fs:
+                    self._tail_to_head(head, tail)
+                    tail = head
                     count[pfn] += 1
                     kernel.filemap.wait_on_page(pfn)
                     kernel.put_page(pfn)
@@ -117,6 +118,8 @@ class Vmscan(SwapOut):
             if word & _DIRTY:
                 writepage = mappings[space].a_ops.writepage
                 if may_enter_fs and writepage is not None:
+                    self._tail_to_head(head, tail)
+                    tail = head
                     flags[pfn] = (word | _LOCKED | _LAUNDER) & ~_DIRTY
                     count[pfn] += 1
                     if ev is not None:
@@ -126,6 +129,8 @@ class Vmscan(SwapOut):
                 else:
                     flags[pfn] = word & _UNLOCK
                 continue
+            self._tail_to_head(head, tail)
+            tail = head
             flags[pfn] = word | _LOCKED
             if space == SWAPPER_SPACE_ID:
                 entry = self.index[pfn]
@@ -141,7 +146,14 @@ class Vmscan(SwapOut):
             nr_pages -= 1
             if not nr_pages:
                 break
+        self._tail_to_head(head, tail)
         return nr_pages
+
+    def _tail_to_head(self, head: int, entry: int) -> None:
+        """Rotate the list so that *entry* is its first, and those that came after it follow. *entry* may be the head: nothing to do."""
+        if entry != head:
+            self.lru.del_(head)
+            self.lru.add_tail(head, entry)
 
     def refill_inactive(self, nr_pages: int) -> None:
         """Move *nr_pages* pages from the tail of the active list to the inactive one; a referenced page gets another round.
