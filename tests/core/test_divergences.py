@@ -115,7 +115,7 @@ def test_alloc_pages_node_does_not_check_the_order(tmp_path: Path, numa: bool) -
 
 
 def test_freeing_with_a_wrong_order() -> None:
-    m = vmlab.boot("64M")
+    m = vmlab.boot("64M", kernel_objects=None)
     pages = [m.alloc_pages(GFP_KERNEL, 9) for _ in range(3)]
     assert [page.pfn for page in pages if page is not None] == [15872, 15360, 14848]
     normal = m.zones[1]
@@ -132,7 +132,7 @@ def test_freeing_with_a_wrong_order() -> None:
 
 def test_misaligned_free_in_a_trace(tmp_path: Path) -> None:
     golden_head = {"subsystem": "buddy"}
-    m = vmlab.boot("16M")
+    m = vmlab.boot("16M", kernel_objects=None)
     path = tmp_path / "t.jsonl"
     e820 = [[0, 654336, 1], [983040, 65536, 2], [1048576, 15728640, 1]]
     boot: dict[str, Any] = {

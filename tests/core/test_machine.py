@@ -7,19 +7,28 @@ import re
 import pytest
 
 import vmlab
-from vmlab import GFP_ATOMIC, GFP_DMA, GFP_HIGHUSER, GFP_KERNEL, GFP_USER, KernelBug, KernelHang, PageAllocator
+from vmlab import GFP_ATOMIC, GFP_DMA, GFP_HIGHUSER, GFP_KERNEL, GFP_USER, KernelBug, KernelHang, KernelPanic, PageAllocator
 from vmlab.hw.e820 import E820Entry, copy_e820_map, parse_size, sanitize_e820_map
+from vmlab.mm.startup import BOOT_STAGES
+from vmlab.mm.vmscan import Vmscan
 
 
 @pytest.mark.parametrize("mib", [16, 17, 24, 63, 64, 128, 500, 896, 897, 1024, 2048, 3000, 4096])
 def test_boots_at_any_size(mib: int) -> None:
-    m = vmlab.boot(ram=f"{mib}M")
+    m = vmlab.boot(ram=f"{mib}M", kernel_objects=None)
     assert m.mem.frames == mib * 256
     assert [z.name for z in m.zones] == ["DMA", "Normal", "HighMem"][: 1 if mib <= 16 else 2 if mib <= 896 else 3]
     assert m.nr_free_pages() == m.totalram_pages > 0.8 * mib * 256
     assert m.boot_stage == "mem_init" and m.pgdats[0].bdata.map is None
+    whole = vmlab.boot(ram=f"{mib}M")
+    assert whole.totalram_pages == m.totalram_pages and [z.free_area for z in whole.zones] != [z.free_area for z in m.zones]
+    taken = [c for c in whole.boot_log if c.stage not in BOOT_STAGES]
+    assert whole.nr_free_pages() == m.nr_free_pages() - sum(c.size for c in taken) // 4096
+    assert {c.name for c in taken} == {"slab", "page hash table"} | ({"bounce pool"} if mib > 896 else set())
+    assert all(whole.page(c.start_pa >> 12).owner == c.name for c in taken)
     if mib <= 64:
         m.check()
+        whole.check()
 
 
 def test_pae_has_zones_up_to_64_gib() -> None:
@@ -81,11 +90,12 @@ def test_order_10_is_refused() -> None:
 
 def test_addresses() -> None:
     m = vmlab.boot(ram="64M")
+    before = m.nr_free_pages()
     address = m.get_dma_pages(GFP_KERNEL, 1)
     assert 0xC0000000 <= address < 0xC1000000
     m.free_pages_at(address, 1)
     m.free_pages_at(0, 1)
-    assert m.nr_free_pages() == m.totalram_pages
+    assert m.nr_free_pages() == before
     with pytest.raises(ValueError, match="direct map"):
         m.free_pages_at(0x1000, 0)
     with pytest.raises(ValueError, match="high memory"):
@@ -121,7 +131,7 @@ def drain(m: vmlab.Machine, mask: int = GFP_ATOMIC) -> list[vmlab.Page]:
 
 
 def test_watermarks_protect_lower_zones_by_a_running_sum() -> None:
-    m = vmlab.boot(ram="64M")
+    m = vmlab.boot(ram="64M", kernel_objects=None)
     dma, normal = m.zones
     drain(m)
     # A quarter of pages_min for a request that cannot wait, added up along the zonelist; the comparison is strict.
@@ -134,12 +144,58 @@ def test_watermarks_protect_lower_zones_by_a_running_sum() -> None:
 
 
 def test_small_requests_that_may_wait_never_fail() -> None:
-    m = vmlab.boot(ram="16M")
+    m = vmlab.boot(ram="16M", kernel_objects=None)
     drain(m)
     with pytest.raises(KernelHang, match="retried until it succeeds"):
         m.alloc_pages(GFP_KERNEL, 3)
     assert m.alloc_pages(GFP_KERNEL, 4) is None  # a larger one tries reclaim once
     assert m.stat["yield"] == 1 and m.stat["reclaim"] == 2
+
+
+def test_where_everything_is_taken_and_nobody_can_be_killed_the_kernel_panics() -> None:
+    m = vmlab.boot(ram="16M")
+    with pytest.raises(KernelPanic, match="no killable processes"):
+        drain(m)
+    # kswapd tried again and again, a second apart: nothing is in the caches, and the whole of memory is the kernel's.
+    assert m.sched.kstat.kswapd_runs >= 10 and m.sched.jiffies >= 1000
+    assert m.nr_free_pages() < m.zones[0].pages_min
+
+
+def test_a_page_that_the_cache_holds_is_reclaimed_for_who_asks() -> None:
+    m = vmlab.boot(ram="16M", swap="16M")
+    m.create_file("book", 4 << 20)
+    p = m.spawn("reader")
+    fd = p.open("book")
+    while p.read_file(fd, 1 << 16):
+        pass
+    cached = m.filemap.page_cache_size
+    free = m.nr_free_pages()
+    assert cached == 1024
+    taken = [m.alloc_pages(GFP_KERNEL, 0) for _ in range(free + 200)]
+    assert all(taken) and m.filemap.page_cache_size < cached and p.alive
+
+
+def test_what_part_is_automatic() -> None:
+    assert vmlab.Machine("16M").config.kernel_objects == "ram"
+    assert vmlab.Machine(nodes=[(0, 4096, 0)]).config.kernel_objects is None
+    assert vmlab.Machine("16M", reclaim=vmlab.ScriptedReclaim).config.kernel_objects is None
+    assert vmlab.Machine("16M", reclaim=type("Mine", (Vmscan,), {})).config.kernel_objects == "ram"
+    alone = vmlab.boot("16M", kernel_objects=None)
+    assert not alone.processes and len(alone.meminfo().splitlines()) == 6
+    with pytest.raises(ValueError, match="page allocator only"):
+        alone.spawn()
+    with pytest.raises(ValueError, match="a whole machine's parts"):
+        vmlab.boot("16M", kernel_objects=None, parts={"slab": int})
+    with pytest.raises(ValueError, match="page allocator only"):
+        vmlab.boot("16M", kernel_objects=None, swap="1M")
+
+
+def test_swap_from_the_start() -> None:
+    m = vmlab.boot("16M", swap="1M")
+    assert m.swapfile.total_swap_pages == 254  # of 256: the header takes one, and 2.4 leaves the last one alone
+    assert "SwapTotal:        1016 kB" in str(m) and "254 of 254 swap pages free" in repr(m)
+    tape = vmlab.record("16M", swap="1M")
+    assert tape.ops[-1].name == "add_swap" and not vmlab.compare(tape.live, m)
 
 
 def test_a_reclaimed_page_goes_straight_to_the_task() -> None:
@@ -303,13 +359,14 @@ def test_e820_overlaps_and_the_bios_hole() -> None:
 
 
 def test_buddyinfo_and_meminfo_read_like_proc() -> None:
-    m = vmlab.boot(ram="64M")
+    m = vmlab.boot(ram="64M", kernel_objects=None)
     assert m.buddyinfo().splitlines()[0].startswith("Node 0, zone      DMA ")
     assert re.search(r"^MemFree: +62348 kB$", str(m), re.MULTILINE)
+    assert re.search(r"^MemFree: +62280 kB$", str(vmlab.boot(ram="64M")), re.MULTILINE)  # 17 pages: a slab and the page hash
 
 
 def test_fragmentation_index() -> None:
-    m = vmlab.boot(ram="64M")
+    m = vmlab.boot(ram="64M", kernel_objects=None)
     normal = m.zones[1]
     assert m.fragmentation(normal, 0) == 0.0
     assert 0 <= m.fragmentation(normal, 3) <= m.fragmentation(normal, 9) < 0.1
