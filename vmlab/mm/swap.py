@@ -34,6 +34,7 @@ class LruCache(Part):
         self.kernel = kernel
         self.flags = kernel.mem.flags
         self.lru = kernel.mem.lru
+        self.following, self.preceding = self.lru.next, self.lru.prev
         self.settled = SettledStretches(kernel.mem.frames)
         self.active_list = self.lru.new_head()
         self.inactive_list = self.lru.new_head()
@@ -61,24 +62,37 @@ class LruCache(Part):
         if flags & _BOTH != wanted:
             raise KernelBug(what, f"frame {pfn} is {'|'.join(flag_names(flags & _BOTH)) or 'on neither list'}", "lru")
 
+    # The list operations are written out here (list_add, list_del): no page is mapped, read or freed without them.
+
     def add_page_to_active_list(self, pfn: int) -> None:
         """To the head of the active list. kernel: include/linux/swap.h:add_page_to_active_list"""
-        if self.flags[pfn] & _BOTH != _LRU:
+        flags = self.flags[pfn]
+        if flags & _BOTH != _LRU:
             self._debug_page(pfn, _LRU, "add_page_to_active_list")
-        self.flags[pfn] |= _ACTIVE
-        self.lru.add(pfn, self.active_list)
+        self.flags[pfn] = flags | _ACTIVE
+        head, following, preceding = self.active_list, self.following, self.preceding
+        first = following[head]
+        preceding[pfn] = head
+        following[pfn] = first
+        preceding[first] = following[head] = pfn
         self.nr_active_pages += 1
 
     def add_page_to_inactive_list(self, pfn: int) -> None:
         """To the head of the inactive list. kernel: include/linux/swap.h:add_page_to_inactive_list"""
         if self.flags[pfn] & _BOTH != _LRU:
             self._debug_page(pfn, _LRU, "add_page_to_inactive_list")
-        self.lru.add(pfn, self.inactive_list)
+        head, following, preceding = self.inactive_list, self.following, self.preceding
+        first = following[head]
+        preceding[pfn] = head
+        following[pfn] = first
+        preceding[first] = following[head] = pfn
         self.nr_inactive_pages += 1
 
     def del_page_from_active_list(self, pfn: int) -> None:
         """Off the active list. kernel: include/linux/swap.h:del_page_from_active_list"""
-        self.lru.del_(pfn)
+        after, before = self.following[pfn], self.preceding[pfn]
+        self.following[before] = after
+        self.preceding[after] = before
         self.flags[pfn] &= ~_ACTIVE
         self.nr_active_pages -= 1
         if self.settled.home[pfn]:
@@ -86,7 +100,9 @@ class LruCache(Part):
 
     def del_page_from_inactive_list(self, pfn: int) -> None:
         """Off the inactive list. kernel: include/linux/swap.h:del_page_from_inactive_list"""
-        self.lru.del_(pfn)
+        after, before = self.following[pfn], self.preceding[pfn]
+        self.following[before] = after
+        self.preceding[after] = before
         self.nr_inactive_pages -= 1
 
     def activate_page(self, pfn: int) -> None:
