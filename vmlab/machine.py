@@ -12,11 +12,11 @@ from .mm import numa, proc
 from .mm.assembly import class_of, for_numa, make_part, node_spec
 from .mm.bootmem import BootmemAllocator
 from .mm.check import check
-from .mm.events import Listener
+from .mm.events import Listener, load_events
 from .mm.fs import SWAPPER_SPACE_ID
 from .mm.gfp import GFP_KERNEL, PF_FREE_PAGES, PF_MEMALLOC, PF_MEMDIE
 from .mm.kernel import Config
-from .mm.mmzone import MAX_ORDER, Zone
+from .mm.mmzone import Zone
 from .mm.page import BLOCK_USED, MemMap, Page
 from .mm.page_alloc import PageAllocator
 from .mm.page_init import ZoneSetup
@@ -72,7 +72,7 @@ class Machine(Caches):
         pae: bool = False,
         highmem: bool = True,
         memfrac: str | None = None,
-        sizeof_page: int = 48,
+        sizeof_page: int | None = None,
         nodes: Sequence[Sequence[int]] = (),
         node_init_order: Sequence[int] = (),
         numa: bool = False,
@@ -114,7 +114,7 @@ class Machine(Caches):
                 pae,
                 highmem,
                 memfrac,
-                sizeof_page,
+                sizeof_page or (48 if kernel == "2.4" else 32),
                 tuple(node_spec(n) for n in nodes),
                 tuple(node_init_order) or tuple(range(len(nodes))),
                 numa,
@@ -127,12 +127,15 @@ class Machine(Caches):
             from .v26.mmzone import PgData26
 
             self.pgdat_class = PgData26
+            load_events("vmlab.v26")
         page_allocator = page_allocator or part_class("page_allocator", kernel)
         bootmem = bootmem or part_class("bootmem", kernel)
         zone_setup = zone_setup or part_class("zone_setup", kernel)
         if nodes:
             page_allocator = for_numa(page_allocator)
-        reclaim = reclaim or (Reclaim if kernel_objects is None else part_class("vmscan", kernel))
+        reclaim = reclaim or part_class("reclaim" if kernel_objects is None else "vmscan", kernel)
+        if reclaim is ScriptedReclaim:
+            reclaim = part_class("scripted", kernel)
         self._part_classes = (page_allocator, bootmem, zone_setup, reclaim)
         self.page_allocator = make_part(page_allocator, PageAllocator, "page_allocator")
         self.bootmem = make_part(bootmem, BootmemAllocator, "bootmem")
@@ -152,6 +155,11 @@ class Machine(Caches):
         for part in self.parts():
             part.attach(self)
         self.on_event = on_event
+
+    @property
+    def orders(self) -> int:
+        """How many sizes of blocks there are: 10 (largest 2 MiB), in 2.6 11 (4 MiB). kernel: include/linux/mmzone.h:MAX_ORDER"""
+        return self.pgdat_class.zone_class.orders
 
     def _frames(self) -> int:
         """Frames from 0 to the end of RAM (or of the last node)."""
@@ -175,7 +183,7 @@ class Machine(Caches):
         KernelHang where the kernel would retry for ever. kernel: include/linux/mm.h:alloc_pages
         """
         if order.__class__ is not int or order < 0:
-            raise ValueError(f"order={order!r}: an order is a whole number from 0 to {MAX_ORDER - 1}; 2^order pages are allocated")
+            raise ValueError(f"order={order!r}: an order is a whole number from 0 to {self.orders - 1}; 2^order pages are allocated")
         if not self.ready:
             raise ValueError("the buddy allocator is not up yet: use vmlab.boot(), or power_on() first")
         if node is not None and not 0 <= node < len(self.pgdats):
@@ -299,7 +307,7 @@ class Machine(Caches):
             raise ValueError("plans need a machine booted with reclaim=vmlab.ScriptedReclaim")
         blocks = [(int(pfn), int(order)) for pfn, order in frees]
         for pfn, order in blocks:
-            if not 0 <= pfn < self.mem.frames or not 0 <= order < MAX_ORDER:
+            if not 0 <= pfn < self.mem.frames or not 0 <= order < self.orders:
                 raise ValueError(f"({pfn}, {order}) is no (frame, order) of this machine")
         if self.tape is not None:
             self.tape.begin("queue_reclaim", (int(ret), blocks))
@@ -338,9 +346,9 @@ class Machine(Caches):
 
         0 when nothing is free. Source: Gorman and Whitcroft, "The what, the why and the where to of anti-fragmentation", 2006.
         """
-        if not 0 <= order < MAX_ORDER:
-            raise ValueError(f"order={order}: 0 to {MAX_ORDER - 1}")
-        usable = sum(len(zone.free_area[i].free_list) << i for i in range(order, MAX_ORDER))
+        if not 0 <= order < self.orders:
+            raise ValueError(f"order={order}: 0 to {self.orders - 1}")
+        usable = sum(len(zone.free_area[i].free_list) << i for i in range(order, zone.orders))
         return 1.0 - usable / zone.free_pages if zone.free_pages else 0.0
 
     def buddyinfo(self) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from ..errors import KernelBug
 from .kernel import Kernel
-from .mmzone import MAX_ORDER
-from .page import BLOCK_FREE, BLOCK_HOLE, BLOCK_RESERVED, BLOCK_USED
+from .page import BLOCK_FREE, BLOCK_HOLE, BLOCK_PARKED, BLOCK_RESERVED, BLOCK_USED
 
 
 def check(kernel: Kernel) -> None:
@@ -24,18 +23,25 @@ def check(kernel: Kernel) -> None:
                 free[at : at + size] = b"\1" * size
                 if mem.block[pfn] != BLOCK_FREE | order:
                     raise KernelBug("check", f"block column of {pfn} is {mem.block[pfn]:#x}, not free order {order}")
-            for pfn in area.free_list if order < MAX_ORDER - 1 else ():
+            for pfn in area.free_list if order < zone.orders - 1 else ():
                 at = pfn - zone.start_pfn
                 pair = at >> (order + 1)
                 both = zone.start_pfn + (at ^ size) in area.free_list
                 if both:
                     raise KernelBug("check", f"{pfn} and its buddy are both free at order {order} and were not merged")
-                if area.map[pair] != 1:
+                if zone.has_maps and area.map[pair] != 1:
                     raise KernelBug("check", f"pair bit {pair} of order {order} is 0, but only {pfn} of the pair is free")
             if area.map and sum(area.map) != len(area.free_list):
                 raise KernelBug("check", f"{sum(area.map)} pair bits of order {order} are set, but {len(area.free_list)} blocks are free")
         if sum(free) != zone.free_pages:
             raise KernelBug("check", f"zone {zone.name} counts {zone.free_pages} free pages, its lists hold {sum(free)}")
+        for pfn in zone.parked():
+            at = pfn - zone.start_pfn
+            if not 0 <= at < zone.size or free[at]:
+                raise KernelBug("check", f"frame {pfn} on a per-CPU list is not in zone {zone.name}, or free twice")
+            free[at] = 1
+            if mem.block[pfn] != BLOCK_PARKED:
+                raise KernelBug("check", f"block column of {pfn} is {mem.block[pfn]:#x}, but it is on a per-CPU list")
         used = [p for p in range(zone.start_pfn, zone.end_pfn) if mem.block[p] & BLOCK_USED]
         for pfn in used:
             at, size = pfn - zone.start_pfn, 1 << (mem.block[pfn] & 15)

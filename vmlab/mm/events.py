@@ -80,15 +80,22 @@ _OWN = [
 ]
 
 
-def _all() -> dict[str, EventSpec]:
-    """Our own, and those of every events_*.py beside this file."""
-    specs = list(_OWN)
-    for module in sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name.startswith("events_")):
-        specs += getattr(importlib.import_module(f".{module}", __package__), "SPECS", [])
-    return {s.name: s for s in specs}
+EVENTS: dict[str, EventSpec] = {s.name: s for s in _OWN}
+_loaded: set[str] = set()
 
 
-EVENTS: dict[str, EventSpec] = _all()
+def load_events(package: str) -> None:
+    """Add what the events_*.py of *package* declare (our own, and another kernel's when a machine has it)."""
+    if package in _loaded:
+        return
+    _loaded.add(package)
+    where = str(Path(str(importlib.import_module(package).__file__)).parent)
+    for module in sorted(m.name for m in pkgutil.iter_modules([where]) if m.name.startswith("events_")):
+        specs: list[EventSpec] = getattr(importlib.import_module(f"{package}.{module}"), "SPECS", [])
+        EVENTS.update((s.name, s) for s in specs)
+
+
+load_events(str(__package__))
 
 ZONE_NAMES = ("DMA", "Normal", "HighMem")
 

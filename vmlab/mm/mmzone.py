@@ -80,6 +80,7 @@ class Zone:
 
     more_state: tuple[str, ...] = ()  # attributes of a subclass that a copy of the machine must have
     orders = MAX_ORDER
+    has_maps = True  # a bitmap of pairs for each order but the last
 
     def __init__(self, pgdat: PgData, zone_num: int) -> None:
         self.pgdat = pgdat
@@ -108,8 +109,12 @@ class Zone:
         return self.start_pfn << PAGE_SHIFT
 
     def nr_free(self) -> list[int]:
-        """Length of each free list, order 0 to 9."""
+        """Length of each free list, from order 0 up."""
         return [len(area.free_list) for area in self.free_area]
+
+    def parked(self) -> list[int]:
+        """Free frames that are on none of the lists: 2.6 keeps some per processor."""
+        return []
 
     def __repr__(self) -> str:
         if not self.size:

@@ -22,6 +22,7 @@ BLOCK_FREE = 0x80  # | order: first frame of a free block
 BLOCK_USED = 0x40  # | order: first frame of an allocated block
 BLOCK_RESERVED = 0x20  # a frame nobody may allocate
 BLOCK_HOLE = 0x10  # no RAM here
+BLOCK_PARKED = 0x01  # free, on a per-CPU list (2.6)
 
 MAX_OWNERS = 251
 
@@ -157,7 +158,7 @@ class Page:
     def head(self) -> int:
         """First frame of the block this frame is part of (itself, when it stands alone)."""
         block = self._kernel.mem.block
-        for order in range(10):
+        for order in range(11):
             head = self.pfn - (self.pfn - self._base()) % (1 << order)
             kind = block[head]
             if kind & (BLOCK_FREE | BLOCK_USED) and head + (1 << (kind & 15)) > self.pfn:
@@ -178,7 +179,7 @@ class Page:
     def state(self) -> str:
         """``free``, ``allocated``, ``reserved`` or ``hole``."""
         kind = self._kernel.mem.block[self.head]
-        if kind & BLOCK_FREE:
+        if kind & BLOCK_FREE or kind == BLOCK_PARKED:
             return "free"
         if kind & BLOCK_USED:
             return "allocated"

@@ -36,10 +36,12 @@ _KERNEL = {
     "mlock": ("mlock", "Mlock"),
     "fork": ("fork", "Fork"),
     "oom_kill": ("oom_kill", "OomKill"),
+    "reclaim": ("reclaim", "Reclaim"),  # the same slot, of a machine without processes
+    "scripted": ("reclaim", "ScriptedReclaim"),
     "vmscan": ("vmscan", "Vmscan"),  # in the machine's ``reclaim`` slot
 }
 
-PARTS = tuple(name for name in _KERNEL if name not in ("vmscan", "page_allocator", "bootmem", "zone_setup"))
+PARTS = tuple(name for name in _KERNEL if name not in ("vmscan", "reclaim", "scripted", "page_allocator", "bootmem", "zone_setup"))
 
 
 def part_class(name: str, kernel: str = "2.4") -> type[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any, Self
 
 from ..hw.layout import PAGE_SHIFT, pfn_up
@@ -26,6 +27,11 @@ _TAKERS = dict.fromkeys(_SLAB_STAGES, "slab") | {"page_cache_init": "page hash t
 _READY = {"mem_init", "boot_nodes", *_SLAB_STAGES, "buffer_init", *_LAST_STAGES, "init_emergency_pool"}
 
 
+def _other() -> Any:
+    """The stages of Linux 2.6, found by name: vmlab.mm knows no other kernel."""
+    return importlib.import_module("vmlab.v26.startup")
+
+
 class Startup(Kernel):
     """A kernel that can boot."""
 
@@ -34,7 +40,7 @@ class Startup(Kernel):
     @property
     def ready(self) -> bool:
         """Whether the buddy allocator is up."""
-        return self.boot_stage in _READY
+        return self.boot_stage in (_READY if self.config.kernel == "2.4" else _other().READY26)
 
     def power_on(self) -> Self:
         """Boot: firmware map → boot memory → zones → buddy allocator → caches, processes, page cache. Returns self.
@@ -50,8 +56,15 @@ class Startup(Kernel):
 
     def _stages_left(self) -> list[str]:
         """Stages of the boot that are still to come."""
-        stages = ["boot_nodes"] if self.config.nodes else list(WHOLE_STAGES.get(self.config.kernel_objects or "", BOOT_STAGES))
+        stages = list(self.boot_stages())
         return stages[stages.index(self.boot_stage) + 1 :] if self.boot_stage in stages else stages
+
+    def boot_stages(self) -> tuple[str, ...]:
+        """All stages of this machine's boot, in order."""
+        if self.config.kernel != "2.4":
+            stages: tuple[str, ...] = _other().STAGES26[self.config.kernel_objects]
+            return stages
+        return ("boot_nodes",) if self.config.nodes else WHOLE_STAGES.get(self.config.kernel_objects or "", BOOT_STAGES)
 
     def boot_step(self, stage: str) -> None:
         """Run the next stage of the boot: BOOT_STAGES in order; a NUMA machine has only boot_nodes.
@@ -65,6 +78,8 @@ class Startup(Kernel):
             self.tape.begin("boot_step", (stage,))
         self.emit("boot_stage", stage)
         self.boot_stage = stage
+        if self.config.kernel != "2.4" and self._other_stage(stage):
+            return
         if stage == "setup_memory_region":
             if self.config.memfrac is not None:
                 self.zone_balance_ratio = self.zone_setup.setup_mem_frac(self.config.memfrac)
@@ -86,6 +101,18 @@ class Startup(Kernel):
             self._mark_owners()
         else:
             self._late_stage(stage)
+
+    def _other_stage(self, stage: str) -> bool:
+        """Run *stage* as another kernel does it; whether it does it in its own way."""
+        before = self.mem.block[:] if self.ready and stage != "mem_init" else None
+        allocated = self.stat.alloc
+        if not _other().run_stage(self, stage):
+            return False
+        if stage == "mem_init":
+            self._mark_owners()
+        elif before is not None and self.stat.alloc != allocated:
+            self._log_frames(stage, before)
+        return True
 
     def _late_stage(self, stage: str) -> None:
         """A stage that works with the buddy allocator; who takes frames in it goes into the boot log."""

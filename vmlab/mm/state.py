@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from .kernel import BootConsumer, Kernel
 from .lists import ListColumns
+from .mmzone import PgData, Zone
 from .objects import capture_objects, restore_objects
 from .page import MemMap
 
@@ -109,6 +110,7 @@ def capture(kernel: Kernel, *, columns: bool = True) -> State:
         "owners": list(kernel.owners),
         "boot_log": [list(c) for c in kernel.boot_log],
         "e820": [list(e) for e in kernel.e820],
+        "fixtures": {} if whole else _fixtures(kernel),
         "parts": [{name: copy.deepcopy(getattr(part, name)) for name in part.state_names} for part in kernel.parts() if not whole],
     }
     return State(blobs, plain)
@@ -162,9 +164,29 @@ def restore(kernel: Kernel, state: State) -> None:
     if "objects" in blobs:
         restore_objects(kernel, blobs["objects"])
         return
+    places = _places(kernel)
+    for name, attributes in plain.get("fixtures", {}).items():
+        for key, value in attributes.items():
+            setattr(places[name], key, copy.deepcopy(value))
     for part, saved_part in zip(kernel.parts(), plain["parts"], strict=True):
         for name, value in saved_part.items():
             setattr(part, name, copy.deepcopy(value))
+
+
+def _places(kernel: Kernel) -> dict[str, PgData | Zone]:
+    """Nodes and zones by name."""
+    found: dict[str, PgData | Zone] = {f"node{p.nid}": p for p in kernel.pgdats}
+    found.update((f"zone{z.index}", z) for p in kernel.pgdats for z in p.node_zones)
+    return found
+
+
+def _fixtures(kernel: Kernel) -> dict[str, dict[str, Any]]:
+    """What another kernel's nodes and zones have beyond 2.4's: JSON-able values."""
+    return {
+        name: {key: copy.deepcopy(getattr(place, key)) for key in place.more_state}
+        for name, place in _places(kernel).items()
+        if place.more_state
+    }
 
 
 def _extra_columns(mem: MemMap) -> dict[str, bytes]:

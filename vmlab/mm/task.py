@@ -40,6 +40,8 @@ class Task:
     Times are in jiffies; ``pending`` holds the signals sent to it and not yet acted on, lowest first.
     """
 
+    rt_priority = 0  # above 0: real time, which lets 2.6 take more of the reserves
+
     def __init__(self, pid: int = 0, comm: str = "swapper") -> None:
         self.pid = pid
         self.comm = comm

@@ -2,4 +2,11 @@
 
 from __future__ import annotations
 
-PARTS26: dict[str, tuple[str, str]] = {}
+PARTS26: dict[str, tuple[str, str]] = {
+    "page_allocator": ("page_alloc", "PageAllocator26"),
+    "bootmem": ("bootmem", "BootmemAllocator26"),
+    "zone_setup": ("page_init", "ZoneSetup26"),
+    "reclaim": ("reclaim", "Reclaim26"),
+    "scripted": ("reclaim", "ScriptedReclaim26"),
+    "vmscan": ("reclaim", "IdleVmscan26"),
+}
