@@ -39,7 +39,7 @@ class Reclaim(Part):
 class ScriptedReclaim(Reclaim):
     """Reclaim that follows plans: each call takes the next plan, frees its blocks and returns its number."""
 
-    state_names = ("calls", "plans")
+    state_names: tuple[str, ...] = ("calls", "plans")
 
     def __init__(self) -> None:
         super().__init__()

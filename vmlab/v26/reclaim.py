@@ -63,7 +63,7 @@ class Reclaim26(ReclaimHooks, Reclaim):
 class ScriptedReclaim26(ReclaimHooks, ScriptedReclaim):
     """Reclaim that follows plans: each call takes the next plan, frees its blocks and returns its number."""
 
-    state_names = (*ScriptedReclaim.state_names, "ooms", "waits")
+    state_names: tuple[str, ...] = (*ScriptedReclaim.state_names, "ooms", "waits")
 
     def __init__(self) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ from .highmem import HighmemReplay
 from .numa import NumaReplay
 from .process import ProcessReplay
 from .slab import SlabReplay
+from .v26_allocators import Allocators26Replay
 from .vmalloc import VmallocReplay
 from .zones import ZonesReplay
 
@@ -31,6 +32,7 @@ REPLAYS: dict[str, Callable[[Line], Replay]] = {
     "slab": SlabReplay,
     "vmalloc": VmallocReplay,
     "highmem": HighmemReplay,
+    **dict.fromkeys(("v26-zones", "v26-buddy"), Allocators26Replay),
     **dict.fromkeys(("mmap", "faults", "swapfile", "vmscan", "pagecache", "shmem", "oom", "system", "pae"), ProcessReplay),
 }
 
