@@ -18,12 +18,16 @@ STRETCH = 128  # entries
 
 
 class SettledStretches:
-    """Stretches by key (table frame * 8 + number in the table): their entries as bytes, and who relies on which page."""
+    """Stretches by key (table frame * 8 + number in the table): their entries as bytes, and who relies on which page.
 
-    __slots__ = ("entries", "home")
+    A table all of whose stretches are settled is kept in ``tables`` too, by the key of its first.
+    """
+
+    __slots__ = ("entries", "home", "tables")
 
     def __init__(self, frames: int) -> None:
         self.entries: dict[int, bytes] = {}
+        self.tables: dict[int, bytes] = {}
         self.home = array("I", bytes(4 * frames))  # by frame: the one stretch, if any, that is settled only while it is active
 
     def settle(self, key: int, entries: bytes, pages: Iterable[int]) -> None:
@@ -32,17 +36,20 @@ class SettledStretches:
         for pfn in pages:
             other = home[pfn]
             if other != key:
-                if other:
-                    self.entries.pop(other, None)  # a page shared by two stretches can vouch for one only
+                if other:  # a page shared by two stretches can vouch for one only
+                    self.unsettle(pfn)
                 home[pfn] = key
         self.entries[key] = entries
 
     def unsettle(self, pfn: int) -> None:
         """The page is not active any more."""
-        self.entries.pop(self.home[pfn], None)
+        key = self.home[pfn]
         self.home[pfn] = 0
+        self.entries.pop(key, None)
+        self.tables.pop(key & ~7, None)
 
     def clear(self) -> None:
         """Forget everything: the machine was put into another state."""
         self.entries.clear()
+        self.tables.clear()
         self.home = array("I", bytes(4 * len(self.home)))

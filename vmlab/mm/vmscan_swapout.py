@@ -159,16 +159,22 @@ class SwapOut(Reclaim):
         pmd_end = (address & -pgtable.PMD_SIZE) + pgtable.PMD_SIZE
         last = slot + ((min(end, pmd_end) - address) >> 12)
         base = address - (slot << 12)
-        first_key = pmd >> 12 << 3
+        settled = self.kernel.swap.settled
+        table_key = pmd >> 12 << 3
+        whole = b"" if slot or last < pgtable.PTRS_PER_PTE or vma.vm_flags & VM_LOCKED else table.tobytes()
+        if whole and settled.tables.get(table_key) == whole:
+            mm.swap_address = base + (last << 12)
+            return count
         flags = self.flags
         max_mapnr = len(flags)
-        settled = self.kernel.swap.settled
         try_to_swap_out = self.try_to_swap_out
+        calm = True
         while slot < last:
             stop = min((slot | STRETCH - 1) + 1, last)
             raw = table[slot:stop].tobytes()
-            key = first_key + slot // STRETCH if stop - slot == STRETCH else 0
+            key = table_key + slot // STRETCH if stop - slot == STRETCH else 0
             if settled.entries.get(key) != raw or vma.vm_flags & VM_LOCKED:  # locked pages count as used each time
+                calm = False
                 found = self.candidates(vma, table, slot, raw)
                 for at in found:
                     pfn = table[at] >> 12
@@ -180,6 +186,8 @@ class SwapOut(Reclaim):
                 if key and not found and self.shortcut:
                     self._settle(key, table, slot, raw)
             slot = stop
+        if whole and calm:
+            settled.tables[table_key] = whole
         mm.swap_address = base + (last << 12)
         return count
 
