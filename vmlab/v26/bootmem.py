@@ -25,9 +25,10 @@ class BootmemAllocator26(BootmemAllocator):
         self.last_success: dict[str, int] = {}  # by node number: where the last search found something, bytes from the node's start
 
     def free_bootmem_core(self, bdata: BootmemData, addr: int, size: int) -> None:
-        """Mark the whole pages inside [addr, addr + size) free.
+        """In 2.6 freeing below the last success moves the hint back, because the search would pass over it; before that there was no
+        hint.
 
-        In 2.6 freeing below the last success moves the hint back, because the search would pass over it; before that there was no hint.
+        Mark the whole pages inside [addr, addr + size) free.
         kernel: mm/bootmem.c:free_bootmem_core
         """
         key = str(self._node(bdata))
@@ -36,11 +37,13 @@ class BootmemAllocator26(BootmemAllocator):
         super().free_bootmem_core(bdata, addr, size)
 
     def alloc_bootmem_core(self, bdata: BootmemData, size: int, align: int, goal: int) -> int | None:
-        """Find and reserve *size* bytes aligned to *align*, above *goal* if possible. Returns the physical address, or None.
+        """In 2.6 a search that has a goal begins where the last one succeeded, because large machines spent seconds walking over what was
+        taken; before that at the goal.
 
-        In 2.6 a search that has a goal begins where the last one succeeded, because large machines spent seconds
-        walking over what was taken; before that at the goal. An allocation of a whole page never begins in the rest of
-        another's. kernel: mm/bootmem.c:__alloc_bootmem_core
+        Find and reserve *size* bytes aligned to *align*, above *goal* if possible. Returns the physical address, or None.
+
+        An allocation of a whole page never begins in the rest of another's.
+        kernel: mm/bootmem.c:__alloc_bootmem_core
         """
         if not size:
             raise KernelBug("__alloc_bootmem_core", "size 0", "size")
@@ -121,10 +124,11 @@ class BootmemAllocator26(BootmemAllocator):
         return -1
 
     def free_all_bootmem_core(self, pgdat: PgData) -> int:
-        """Hand every free page to the buddy allocator in address order, then the bitmap's own pages; returns how many.
+        """In 2.6 a wholly free group of 32 aligned frames is freed as one block of order 5, because that saves 31 merges; before that
+        every page was freed alone.
 
-        In 2.6 a wholly free group of 32 aligned frames is freed as one block of order 5, because that saves 31 merges;
-        before that every page was freed alone. kernel: mm/bootmem.c:free_all_bootmem_core
+        Hand every free page to the buddy allocator in address order, then the bitmap's own pages; returns how many.
+        kernel: mm/bootmem.c:free_all_bootmem_core
         """
         bdata, kernel = pgdat.bdata, self.kernel
         if bdata.map is None:

@@ -14,10 +14,10 @@ SIZEOF_ZONE = 292  # bytes, with one processor
 
 
 class PerCpuPages:
-    """Single pages a processor keeps at hand (per_cpu_pages): head of the list at the left.
+    """In 2.6 single pages go through these lists, because the buddy lists need a lock and a page freed a moment ago is still in the
+    cache; before that every page went to the buddy lists at once.
 
-    In 2.6 single pages go through these lists, because the buddy lists need a lock and a page freed
-    a moment ago is still in the cache; before that every page went to the buddy lists at once.
+    Single pages a processor keeps at hand (per_cpu_pages): head of the list at the left.
     kernel: include/linux/mmzone.h:per_cpu_pages
     """
 
@@ -39,10 +39,10 @@ class PerCpuPages:
 
 
 class Zone26(Zone):
-    """A zone of 2.6: per-CPU page sets, a reserve for lower zones, and LRU lists of its own.
+    """In 2.6 each zone has its own active and inactive list, because reclaim then looks only at pages of the zone that is short; before
+    that two lists held the pages of all zones.
 
-    In 2.6 each zone has its own active and inactive list, because reclaim then looks only at
-    pages of the zone that is short; before that two lists held the pages of all zones.
+    A zone of 2.6: per-CPU page sets, a reserve for lower zones, and LRU lists of its own.
     kernel: include/linux/mmzone.h:zone
     """
 
@@ -121,8 +121,9 @@ class Zone26(Zone):
         return [*self.pcp[0].list, *self.pcp[1].list]
 
     def init_pageset(self) -> int:
-        """Empty page sets of the size that suits the zone: about a thousandth of it, 256 KiB at most. Returns the batch.
+        """In 2.6 the lists are sized by zone, because they should fit into the cache and hurt no small zone; before that there were none.
 
+        Empty page sets of the size that suits the zone: about a thousandth of it, 256 KiB at most. Returns the batch.
         kernel: mm/page_alloc.c:free_area_init_core
         """
         batch = self.realsize // 1024
@@ -138,7 +139,11 @@ class Zone26(Zone):
 
 
 class PgData26(PgData):
-    """A node of 2.6: with a kswapd of its own. kernel: include/linux/mmzone.h:pglist_data"""
+    """In 2.6 each node has a kswapd of its own, because one could not keep up with many; before that there was one for all.
+
+    A node.
+    kernel: include/linux/mmzone.h:pglist_data
+    """
 
     zone_class = Zone26
     more_state = ("kswapd_max_order", "node_present_pages")

@@ -18,7 +18,8 @@ from ..mm.page_alloc import PageAllocator
 from ..mm.page_flags import ZONE_SHIFT, PG_dirty
 from .gfp import COLD, COMP, GFP_ZONEMASK, HIGHMEM, WAIT, ZERO, to_native
 from .mmzone import MAX_ORDER26 as MAX_ORDER
-from .page_flags import BAD_WHEN_FREED, BAD_WHEN_NEW, COMPOUND, FIXED_UP, LRU, OLD_MEMORIES, PRIVATE, RESERVED
+from .page_check import PageChecks
+from .page_flags import BAD_WHEN_FREED, BAD_WHEN_NEW, COMPOUND, LRU, OLD_MEMORIES, PRIVATE, RESERVED
 from .page_slow import SlowPath
 from .page_state import PageState
 
@@ -33,7 +34,7 @@ _LAST = MAX_ORDER - 1
 _DIRTY = 1 << PG_dirty
 
 
-class PageAllocator26(SlowPath, PageAllocator):
+class PageAllocator26(SlowPath, PageChecks, PageAllocator):
     """Physical page allocation as 2.6 does it."""
 
     state_names = ("page_state_values",)
@@ -63,11 +64,13 @@ class PageAllocator26(SlowPath, PageAllocator):
     # -- freeing ------------------------------------------------------------------------------
 
     def free_pages(self, pfn: int, order: int) -> None:
-        """Drop a reference; the last one frees the block, a single page through the hot list. A reserved page is left alone.
+        """In 2.6 a page of a compound block passes the reference on to the head, because who holds a page in the middle must not free it
+        alone; before that only the head's count was used.
 
-        In 2.6 a page of a compound block passes the reference on to the head, because who holds a page in
-        the middle must not free it alone; before that only the head's count was used. A page on an LRU
-        list leaves it here, as put_page() does. kernel: mm/page_alloc.c:__free_pages, mm/swap.c:put_page, __page_cache_release
+        Drop a reference; the last one frees the block, a single page through the hot list. A reserved page is left alone.
+
+        A page on an LRU list leaves it here, as put_page() does.
+        kernel: mm/page_alloc.c:__free_pages, mm/swap.c:put_page, __page_cache_release
         """
         word = self.flags[pfn]
         if word & (RESERVED | COMPOUND):
@@ -77,6 +80,8 @@ class PageAllocator26(SlowPath, PageAllocator):
             elif word & RESERVED:
                 return
         left = self.count[pfn] - 1
+        if left < 0:
+            raise KernelBug("put_page_testzero", f"frame {pfn} has no reference left to drop", "count")
         self.count[pfn] = left
         if not left:
             if order:
@@ -91,10 +96,10 @@ class PageAllocator26(SlowPath, PageAllocator):
             self.free_hot_cold_page(pfn, 0)
 
     def free_hot_cold_page(self, pfn: int, cold: int) -> None:
-        """Put a single page at the head of the processor's hot or cold list; a full list first returns a batch to the zone.
+        """In 2.6 a freed page stays with the processor for a while, because its lines are still in the cache and the zone's lock need not
+        be taken; before that it merged with its buddy at once.
 
-        In 2.6 a freed page stays with the processor for a while, because its lines are still in the
-        cache and the zone's lock need not be taken; before that it merged with its buddy at once.
+        Put a single page at the head of the processor's hot or cold list; a full list first returns a batch to the zone.
         kernel: mm/page_alloc.c:free_hot_cold_page
         """
         word = self.flags[pfn]
@@ -128,54 +133,19 @@ class PageAllocator26(SlowPath, PageAllocator):
             ev(("pcp_free", zone.index, cold, pfn, len(pages.list)))
 
     def pagevec_free(self, pfns: Sequence[int], cold: int) -> None:
-        """Free a handful of pages whose counts are 0, the last one first.
+        """In 2.6 pages move in handfuls, because a lock is then taken once for many; before that each was freed alone.
 
-        In 2.6 pages move in handfuls, because a lock is then taken once for many; before that each was freed alone.
+        Free a handful of pages whose counts are 0, the last one first.
         kernel: mm/page_alloc.c:__pagevec_free
         """
         for pfn in reversed(pfns):
             self.free_hot_cold_page(pfn, cold)
 
-    def free_pages_check(self, function: str, pfn: int, pages: int) -> None:
-        """Repair any of *pages* pages that is freed while still in use, and forget what was dirty.
-
-        In 2.6 every page of the block is looked at and a bad one is repaired with a message, because a
-        driver's bug should not stop the machine; before that only the first page was, with BUG().
-        kernel: mm/page_alloc.c:free_pages_check
-        """
-        flags, count, mapping, mapcount = self.flags, self.count, self.mapping, self.mapcount
-        for p in range(pfn, pfn + pages):
-            word = flags[p]
-            if word & BAD_WHEN_FREED or count[p] or (mapping is not None and (mapping[p] or mapcount[p] >= 0)):  # type: ignore[index]
-                self.bad_page(function, p)
-                word = flags[p]
-            if word & _DIRTY:
-                flags[p] = word & ~_DIRTY
-
-    def bad_page(self, function: str, pfn: int) -> None:
-        """Say that a page is in a state it cannot be in, and make it usable.
-
-        In 2.6 the kernel goes on, because the page is lost anyway; before that it stopped with BUG(). kernel: mm/page_alloc.c:bad_page
-        """
-        kernel = self.kernel
-        mapping, mapcount = self.mapping, self.mapcount
-        kernel.printk(0, f"Bad page state at {function} (in process '{kernel.current.comm}', frame {pfn})")
-        kernel.printk(
-            0,
-            f"flags:{self.flags[pfn]:#x} mapping:{mapping[pfn] if mapping else 0} "
-            f"mapcount:{mapcount[pfn] + 1 if mapcount else 0} count:{self.count[pfn]}",
-        )
-        kernel.printk(0, "Trying to fix it up, but a reboot is needed")
-        self.flags[pfn] &= ~FIXED_UP & M32
-        self.count[pfn] = 0
-        if mapping is not None and mapcount is not None:
-            mapcount[pfn] = -1
-            mapping[pfn] = 0
-
     def free_pages_ok(self, pfn: int, order: int) -> None:
-        """Give a block straight back to its zone. kernel: mm/page_alloc.c:__free_pages_ok
+        """In 2.6 a task that reclaims keeps none of what it frees, because watermarks protect its share; before that it kept the first
+        block.
 
-        In 2.6 a task that reclaims keeps none of what it frees, because watermarks protect its share; before that it kept the first block.
+        Give a block straight back to its zone.
         kernel: mm/page_alloc.c:__free_pages_ok
         """
         self.page_state.pgfree += 1 << order
@@ -189,10 +159,11 @@ class PageAllocator26(SlowPath, PageAllocator):
         self.free_pages_merge(zone, pfn, order)
 
     def free_pages_bulk(self, zone: Zone26, count: int, pages: PerCpuPages, order: int) -> int:
-        """Return up to *count* pages from the tail of a per-CPU list to the zone; returns how many there were.
+        """In 2.6 freeing into a zone clears its pages_scanned, because reclaim takes a zone for hopeless when it has scanned much and
+        freed nothing; before that nobody counted.
 
-        In 2.6 freeing into a zone clears its pages_scanned, because reclaim takes a zone for hopeless when
-        it has scanned much and freed nothing; before that nobody counted. kernel: mm/page_alloc.c:free_pages_bulk
+        Return up to *count* pages from the tail of a per-CPU list to the zone; returns how many there were.
+        kernel: mm/page_alloc.c:free_pages_bulk
         """
         zone.all_unreclaimable = 0
         zone.pages_scanned = 0
@@ -203,10 +174,10 @@ class PageAllocator26(SlowPath, PageAllocator):
         return count
 
     def free_pages_merge(self, zone: Zone26, pfn: int, order: int) -> None:
-        """Merge a block with its buddies as far as they are free, and list it.
+        """In 2.6 the buddy itself says whether it is free and of which order (PG_private and page->private), because the pair bitmaps
+        cost memory and a cache line per level; before that a toggled bit told it.
 
-        In 2.6 the buddy itself says whether it is free and of which order (PG_private and page->private), because
-        the pair bitmaps cost memory and a cache line per level; before that a toggled bit told it.
+        Merge a block with its buddies as far as they are free, and list it.
         kernel: mm/page_alloc.c:__free_pages_bulk, page_is_buddy
         """
         flags, private, count, block = self.flags, self.private, self.count, self.block
@@ -253,40 +224,14 @@ class PageAllocator26(SlowPath, PageAllocator):
         if ev is not None:
             ev(("list_add", zone.index, order, pfn))
 
-    # -- compound pages -----------------------------------------------------------------------
-
-    def prep_compound_page(self, pfn: int, order: int) -> None:
-        """Make every page of the block know the first one.
-
-        In 2.6 a block can be one compound page, because parts of a huge page are mapped and referenced one by one; before
-        that there were no huge pages. kernel: mm/page_alloc.c:prep_compound_page
-        """
-        if self.mapping is not None:
-            self.mapping[pfn + 1] = 0  # a put_page() of its own would be noted here
-        self.kernel.mem.index[pfn + 1] = order
-        for p in range(pfn, pfn + (1 << order)):
-            self.flags[p] |= COMPOUND
-            self.private[p] = pfn
-
-    def destroy_compound_page(self, pfn: int, order: int) -> None:
-        """Undo :meth:`prep_compound_page`. In 2.6 only, because compound pages are; before that there were none.
-
-        kernel: mm/page_alloc.c:destroy_compound_page
-        """
-        if self.kernel.mem.index[pfn + 1] != order:
-            self.bad_page("destroy_compound_page", pfn)
-        for p in range(pfn, pfn + (1 << order)):
-            if not self.flags[p] & COMPOUND or self.private[p] != pfn:
-                self.bad_page("destroy_compound_page", pfn)
-            self.flags[p] &= ~COMPOUND & M32
-
     # -- taking from one zone -----------------------------------------------------------------
 
     def expand(self, zone: Zone, pfn: int, index: int, low: int, high: int, area: FreeArea) -> int:
-        """Split a block of order *high* until it has order *low*; upper halves go to the lists. Returns *pfn*, the lower end.
+        """In 2.6 the lower half is kept, because requests in a row then get ascending frames, which disks join into one transfer; before
+        that the upper half was.
 
-        In 2.6 the lower half is kept, because requests in a row then get ascending frames, which disks join
-        into one transfer; before that the upper half was. kernel: mm/page_alloc.c:expand
+        Split a block of order *high* until it has order *low*; upper halves go to the lists. Returns *pfn*, the lower end.
+        kernel: mm/page_alloc.c:expand
         """
         areas, block, flags, private = zone.free_area, self.block, self.flags, self.private
         ev = self.on_event
@@ -305,9 +250,9 @@ class PageAllocator26(SlowPath, PageAllocator):
         return pfn
 
     def rmqueue(self, zone: Zone, order: int) -> int | None:
-        """Take a block of 2^order pages from *zone*'s lists: the head of the first list, from *order* up, that has one.
+        """In 2.6 the page is not ready for use yet, because it may wait on a per-CPU list; before that its count was set here.
 
-        In 2.6 the page is not ready for use yet, because it may wait on a per-CPU list; before that its count was set here.
+        Take a block of 2^order pages from *zone*'s lists: the head of the first list, from *order* up, that has one.
         kernel: mm/page_alloc.c:__rmqueue
         """
         areas = zone.free_area
@@ -331,9 +276,9 @@ class PageAllocator26(SlowPath, PageAllocator):
         return None
 
     def rmqueue_bulk(self, zone: Zone, order: int, count: int, pages: PerCpuPages) -> int:
-        """Append up to *count* blocks to the tail of a per-CPU list; returns how many there were.
+        """In 2.6 single pages are fetched in batches, because the zone's lock is then taken once for many; before that no lists were.
 
-        In 2.6 single pages are fetched in batches, because the zone's lock is then taken once for many; before that no lists were.
+        Append up to *count* blocks to the tail of a per-CPU list; returns how many there were.
         kernel: mm/page_alloc.c:rmqueue_bulk
         """
         block = self.block
@@ -346,10 +291,11 @@ class PageAllocator26(SlowPath, PageAllocator):
         return count
 
     def buffered_rmqueue(self, zone: Zone, order: int, gfp_mask: int) -> int | None:
-        """Take a block ready for use: a single page from the processor's list, refilled when it runs low.
+        """In 2.6 single pages come from a per-CPU list, because that needs no lock and gives pages still in the cache; before that from
+        the buddy lists.
 
-        In 2.6 single pages come from a per-CPU list, because that needs no lock and gives pages still in
-        the cache; before that from the buddy lists. kernel: mm/page_alloc.c:buffered_rmqueue, prep_new_page
+        Take a block ready for use: a single page from the processor's list, refilled when it runs low.
+        kernel: mm/page_alloc.c:buffered_rmqueue, prep_new_page
         """
         own = cast("Zone26", zone)
         pfn: int | None = None
@@ -397,9 +343,9 @@ class PageAllocator26(SlowPath, PageAllocator):
     # -- choosing a zone ----------------------------------------------------------------------
 
     def alloc_pages(self, gfp_mask: int, order: int) -> int | None:
-        """Allocate 2^order contiguous frames. Returns the first frame, or None.
+        """In 2.6 the largest order is 10, because huge pages of 4 MiB are allocated here; before that it was 9.
 
-        In 2.6 the largest order is 10, because huge pages of 4 MiB are allocated here; before that it was 9.
+        Allocate 2^order contiguous frames. Returns the first frame, or None.
         kernel: include/linux/gfp.h:alloc_pages
         """
         if order >= MAX_ORDER:
@@ -409,15 +355,17 @@ class PageAllocator26(SlowPath, PageAllocator):
         return self._alloc_pages(gfp_mask, order)
 
     def _alloc_pages(self, gfp_mask: int, order: int) -> int | None:
-        """Ask the only node. In 2.6 two bits of the mask choose the zonelist, because there are three; before that it was four bits.
+        """In 2.6 two bits of the mask choose the zonelist, because there are three; before that it was four bits.
 
+        Ask the only node.
         kernel: include/linux/gfp.h:alloc_pages_node
         """
         return self.alloc_pages_zonelist(gfp_mask, order, self._zonelist(0, gfp_mask))
 
     def alloc_pages_node(self, nid: int, gfp_mask: int, order: int) -> int | None:
-        """Allocate from node *nid* or those that follow it. In 2.6 inline, because alloc_pages() is too; before that a function.
+        """In 2.6 inline, because alloc_pages() is too; before that a function.
 
+        Allocate from node *nid* or those that follow it.
         kernel: include/linux/gfp.h:alloc_pages_node
         """
         return None if order >= MAX_ORDER else self.alloc_pages_zonelist(gfp_mask, order, self._zonelist(nid, gfp_mask))
@@ -436,23 +384,25 @@ class PageAllocator26(SlowPath, PageAllocator):
     # -- counting -----------------------------------------------------------------------------
 
     def nr_free_zone_pages(self, which: int) -> int:
-        """Pages above pages_high in the zones of zonelist *which*, free or not.
+        """In 2.6 one function serves two, because the page cache's limit is asked for as well; before that there was one for buffers.
 
-        In 2.6 one function serves two, because the page cache's limit is asked for as well; before that there was one for buffers.
+        Pages above pages_high in the zones of zonelist *which*, free or not.
         kernel: mm/page_alloc.c:nr_free_zone_pages
         """
         return sum(max(zone.realsize - zone.pages_high, 0) for pgdat in self.kernel.pgdat_list for zone in pgdat.node_zonelists[which])
 
     def nr_free_buffer_pages(self) -> int:
-        """The same for GFP_USER. In 2.6 it counts pages present, because zones may have holes; before that pages spanned.
+        """In 2.6 it counts pages present, because zones may have holes; before that pages spanned.
 
+        The same for GFP_USER.
         kernel: mm/page_alloc.c:nr_free_buffer_pages
         """
         return self.nr_free_zone_pages(0)
 
     def nr_free_pagecache_pages(self) -> int:
-        """The same for GFP_HIGHUSER. In 2.6 reclaim and read-ahead ask for it, because they work by zones; before that it did not exist.
+        """In 2.6 reclaim and read-ahead ask for it, because they work by zones; before that it did not exist.
 
+        The same for GFP_HIGHUSER.
         kernel: mm/page_alloc.c:nr_free_pagecache_pages
         """
         return self.nr_free_zone_pages(HIGHMEM)

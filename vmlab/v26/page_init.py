@@ -45,17 +45,19 @@ class ZoneSetup26(ZoneSetup):
         return 0, 0, 0
 
     def wait_table_size(self, pages: int) -> int:
-        """Wait queues of a zone. In 2.6 at least four, because small machines wait too; before that at least one.
+        """In 2.6 at least four, because small machines wait too; before that at least one.
 
+        Wait queues of a zone.
         kernel: mm/page_alloc.c:wait_table_size
         """
         return max(super().wait_table_size(pages), 4)
 
     def build_zonelists(self, pgdat: PgData) -> None:
-        """Fill the node's fallback orders: its own zones, then those of the nodes that follow it.
+        """In 2.6 other nodes are in the list as well, because a request then need not be repeated for each; before that a list was of one
+        node.
 
-        In 2.6 other nodes are in the list as well, because a request then need not be repeated for each; before that
-        a list was of one node. kernel: mm/page_alloc.c:build_zonelists, build_zonelists_node
+        Fill the node's fallback orders: its own zones, then those of the nodes that follow it.
+        kernel: mm/page_alloc.c:build_zonelists, build_zonelists_node
         """
         nodes = [p for p in self.kernel.pgdats if p.nid > pgdat.nid] + [p for p in self.kernel.pgdats if p.nid < pgdat.nid]
         for i in range(len(pgdat.node_zonelists)):
@@ -72,10 +74,12 @@ class ZoneSetup26(ZoneSetup):
             pgdat.node_zonelists[i] = zonelist
 
     def free_area_init_core(self, pgdat: PgData, zones_size: list[int], start_pfn: int, holes: list[int] | None) -> None:
-        """Set up a node: mem_map, and each zone with its wait table and per-CPU lists. Every page starts reserved with count 0.
+        """In 2.6 there are no bitmaps to allocate, because free blocks are marked in their pages; before that nine a zone.
 
-        In 2.6 there are no bitmaps to allocate, because free blocks are marked in their pages; before that nine a zone.
-        *zones_size* and *holes* are in pages. kernel: mm/page_alloc.c:free_area_init_node, free_area_init_core, memmap_init_zone
+        Set up a node: mem_map, and each zone with its wait table and per-CPU lists. Every page starts reserved with count 0.
+
+        *zones_size* and *holes* are in pages.
+        kernel: mm/page_alloc.c:free_area_init_node, free_area_init_core, memmap_init_zone
         """
         kernel, mem = self.kernel, self.kernel.mem
         if min(zones_size) < 0:
@@ -124,9 +128,9 @@ class ZoneSetup26(ZoneSetup):
     # -- how much stays free ------------------------------------------------------------------
 
     def init_per_zone_pages_min(self) -> None:
-        """Set min_free_kbytes from the size of memory: 4·√(kB of low memory), from 128 kB to 64 MB; then all that depends on it.
+        """In 2.6 one number rules the watermarks, because an administrator can then change it; before that a ratio by zone did.
 
-        In 2.6 one number rules the watermarks, because an administrator can then change it; before that a ratio by zone did.
+        Set min_free_kbytes from the size of memory: 4·√(kB of low memory), from 128 kB to 64 MB; then all that depends on it.
         kernel: mm/page_alloc.c:init_per_zone_pages_min
         """
         kilobytes = self.kernel.page_allocator.nr_free_buffer_pages() << (PAGE_SHIFT - 10)
@@ -135,9 +139,9 @@ class ZoneSetup26(ZoneSetup):
         self.setup_per_zone_lowmem_reserve()
 
     def setup_per_zone_pages_min(self) -> None:
-        """Share min_free_kbytes among the zones of low memory by size; high memory gets 32 to 128 pages. low is 5/4, high 6/4 of min.
+        """In 2.6 only low memory keeps a real reserve, because the kernel itself allocates there; before that every zone the same share.
 
-        In 2.6 only low memory keeps a real reserve, because the kernel itself allocates there; before that every zone the same share.
+        Share min_free_kbytes among the zones of low memory by size; high memory gets 32 to 128 pages. low is 5/4, high 6/4 of min.
         kernel: mm/page_alloc.c:setup_per_zone_pages_min
         """
         pages_min = self.min_free_kbytes >> (PAGE_SHIFT - 10) & M32
@@ -153,10 +157,11 @@ class ZoneSetup26(ZoneSetup):
             self.kernel.emit("watermarks", zone.index, zone.pages_min, zone.pages_low, zone.pages_high)
 
     def setup_per_zone_lowmem_reserve(self) -> None:
-        """What each zone keeps from requests that could use a higher one: a share (1/256, 1/32) of the memory above it.
+        """In 2.6 the reserve is by the zone the request begins with, because a kernel request may use what a user's may not; before that
+        there was none.
 
-        In 2.6 the reserve is by the zone the request begins with, because a kernel request may use what a
-        user's may not; before that there was none. kernel: mm/page_alloc.c:setup_per_zone_lowmem_reserve
+        What each zone keeps from requests that could use a higher one: a share (1/256, 1/32) of the memory above it.
+        kernel: mm/page_alloc.c:setup_per_zone_lowmem_reserve
         """
         for pgdat in self.kernel.pgdat_list:
             zones = [cast(Zone26, zone) for zone in pgdat.node_zones]
@@ -170,16 +175,18 @@ class ZoneSetup26(ZoneSetup):
             self.kernel.emit("lowmem_reserve", zone.index, *cast(Zone26, zone).lowmem_reserve)
 
     def set_min_free_kbytes(self, kilobytes: int) -> None:
-        """Write /proc/sys/vm/min_free_kbytes. In 2.6 only, because the marks were fixed at boot before that.
+        """In 2.6 only, because the marks were fixed at boot before that.
 
+        Write /proc/sys/vm/min_free_kbytes.
         kernel: mm/page_alloc.c:min_free_kbytes_sysctl_handler
         """
         self.min_free_kbytes = kilobytes
         self.setup_per_zone_pages_min()
 
     def set_lowmem_reserve_ratio(self, ratio: list[int]) -> None:
-        """Write /proc/sys/vm/lowmem_reserve_ratio: two numbers, each at least 1. In 2.6 only, because there was no reserve before that.
+        """In 2.6 only, because there was no reserve before that.
 
+        Write /proc/sys/vm/lowmem_reserve_ratio: two numbers, each at least 1.
         kernel: mm/page_alloc.c:lowmem_reserve_ratio_sysctl_handler
         """
         if len(ratio) != MAX_NR_ZONES - 1 or min(ratio) < 1:
@@ -189,7 +196,11 @@ class ZoneSetup26(ZoneSetup):
 
 
 def free_boot_group(kernel: Kernel, first: int) -> None:
-    """Un-reserve 32 aligned frames and free them as one block of order 5. kernel: mm/bootmem.c:free_all_bootmem_core"""
+    """In 2.6 boot frees whole groups, because that saves 31 merges each; before that page by page.
+
+    Un-reserve 32 aligned frames and free them as one block of order 5.
+    kernel: mm/bootmem.c:free_all_bootmem_core
+    """
     flags = kernel.mem.flags
     for pfn in range(first, first + BITS_PER_LONG):
         flags[pfn] &= ~RESERVED
@@ -199,8 +210,9 @@ def free_boot_group(kernel: Kernel, first: int) -> None:
 
 
 def free_boot_page(kernel: Kernel, pfn: int, highmem: bool = False) -> None:
-    """Un-reserve one frame and free it, through the hot list.
+    """In 2.6 it goes through the hot list, because every single page does; before that it merged at once.
 
+    Un-reserve one frame and free it.
     kernel: mm/bootmem.c:free_all_bootmem_core, arch/i386/mm/init.c:one_highpage_init
     """
     mem = kernel.mem
@@ -210,9 +222,10 @@ def free_boot_page(kernel: Kernel, pfn: int, highmem: bool = False) -> None:
 
 
 def free_high_pages(kernel: Kernel, start: int, end: int) -> int:
-    """Free the frames [start, end) of high memory, from the bottom up; returns how many.
+    """In 2.6 ascending, because expand() now gives ascending frames from a large block; before that descending.
 
-    In 2.6 ascending, because expand() now gives ascending frames from a large block; before that descending.
+    Free the frames [start, end) of high memory, from the bottom up; returns how many.
+
     A whole order-10 block that nobody has touched takes a short cut with the same result.
     kernel: arch/i386/mm/init.c:set_highmem_pages_init
     """

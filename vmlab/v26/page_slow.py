@@ -33,12 +33,14 @@ class SlowPath:
             """See page_alloc.py."""
 
     def zone_watermark_ok(self, zone: Zone, order: int, mark: int, classzone_idx: int, can_try_harder: int, gfp_high: int) -> bool:
-        """Whether *zone* would still have *mark* pages, and enough of them in large blocks, after giving 2^order away.
+        """In 2.6 each zone is tested by itself and by order, because one sum of marks could be met by pages in useless places; before
+        that the marks of the zones were added up.
 
-        Pages reserved for requests that cannot use zone *classzone_idx* do not count; of a mark, who may
-        (*gfp_high*) goes down by a half, *can_try_harder* by a quarter of the rest.
-        In 2.6 each zone is tested by itself and by order, because one sum of marks could be met by pages
-        in useless places; before that the marks of the zones were added up. kernel: mm/page_alloc.c:zone_watermark_ok
+        Whether *zone* would still have *mark* pages, and enough of them in large blocks, after giving 2^order away.
+
+        Pages reserved for requests that cannot use zone *classzone_idx* do not count; of a mark, who may (*gfp_high*) goes down by a
+        half, *can_try_harder* by a quarter of the rest.
+        kernel: mm/page_alloc.c:zone_watermark_ok
         """
         least = mark if mark < 0x80000000 else mark - (1 << 32)
         free = zone.free_pages - (1 << order) + 1
@@ -60,10 +62,9 @@ class SlowPath:
     def _walk(
         self, number: int, order: int, zonelist: Zonelist, gfp_mask: int, mark: str, harder: bool = False, high: int = 0
     ) -> int | None:
-        """One walk over the zones against watermark *mark*.
+        """In 2.6 the walk knows the class zone, because of the reserves; before that a running sum.
 
-        In 2.6 the walk knows the class zone, because of the reserves; before that a running sum.
-
+        One walk over the zones against watermark *mark*.
         kernel: mm/page_alloc.c:__alloc_pages
         """
         ev = self.on_event
@@ -87,11 +88,12 @@ class SlowPath:
         return None
 
     def alloc_pages_zonelist(self, gfp_mask: int, order: int, zonelist: Zonelist) -> int | None:
-        """The heart of the allocator: pass 1 asks for pages_low free, and when no zone has that, kswapd is woken.
+        """In 2.6 a zone keeps lowmem_reserve pages from requests that could use a higher zone, because those would otherwise fill low
+        memory with pages that could be anywhere; before that the marks were added up to the same end.
+
+        The heart of the allocator: pass 1 asks for pages_low free, and when no zone has that, kswapd is woken.
 
         Returns a frame or None; see :meth:`_alloc_pages_slow` for what follows.
-        In 2.6 a zone keeps lowmem_reserve pages from requests that could use a higher zone, because those
-        would otherwise fill low memory with pages that could be anywhere; before that the marks were added up to the same end.
         kernel: mm/page_alloc.c:__alloc_pages
         """
         if not zonelist:
@@ -107,15 +109,24 @@ class SlowPath:
                     if pfn is not None:
                         return pfn
             return self._alloc_pages_slow(gfp_mask, 0, zonelist)
+        else:
+            classzone_idx = zonelist[0].zone_num
+            for zone in zonelist:
+                if self.zone_watermark_ok(zone, order, zone.pages_low, classzone_idx, 0, 0):
+                    pfn = self.buffered_rmqueue(zone, order, gfp_mask)
+                    if pfn is not None:
+                        return pfn
+            return self._alloc_pages_slow(gfp_mask, order, zonelist)
         pfn = self._walk(1, order, zonelist, gfp_mask, "pages_low")
         return self._alloc_pages_slow(gfp_mask, order, zonelist) if pfn is None else pfn
 
     def _alloc_pages_slow(self, gfp_mask: int, order: int, zonelist: Zonelist) -> int | None:
-        """Everything after the first pass has failed: kswapd, deeper into the reserves, reclaim, the OOM killer.
+        """In 2.6 the caller says how long to try (NORETRY, REPEAT, NOFAIL) and out_of_memory() is called from here, because only here it
+        is known that reclaim found nothing; before that orders up to 3 were tried for ever and reclaim called the killer.
+
+        Everything after the first pass has failed: kswapd, deeper into the reserves, reclaim, the OOM killer.
 
         Returns None where the kernel gives up; where it would try for ever, the one it waits for raises KernelHang.
-        In 2.6 the caller says how long to try (NORETRY, REPEAT, NOFAIL) and out_of_memory() is called from here, because
-        only here it is known that reclaim found nothing; before that orders up to 3 were tried for ever and reclaim called the killer.
         kernel: mm/page_alloc.c:__alloc_pages
         """
         kernel = self.kernel
@@ -174,10 +185,9 @@ class SlowPath:
                 reclaim.blk_congestion_wait(WRITE, HZ // 50)
 
     def _nopage(self, gfp_mask: int, order: int) -> None:
-        """Give up, and say so unless __GFP_NOWARN is set.
+        """In 2.6 a failure is reported, because drivers forget to check; before that only some were.
 
-        In 2.6 a failure is reported, because drivers forget to check; before that only some were.
-
+        Give up, and say so unless __GFP_NOWARN is set.
         kernel: mm/page_alloc.c:__alloc_pages
         """
         self.stat.fail += 1

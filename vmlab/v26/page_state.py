@@ -63,7 +63,11 @@ class PageState:
             setattr(self, name, list(value) if isinstance(value, list) else value)
 
     def vmstat(self) -> str:
-        """All counters in the form and order of /proc/vmstat. kernel: mm/page_alloc.c:vmstat_show"""
+        """In 2.6 the kernel counts what its memory manager does, because tuning it blindly had failed; before that almost nothing was.
+
+        All counters in the form and order of /proc/vmstat.
+        kernel: mm/page_alloc.c:vmstat_show
+        """
         rows: list[tuple[str, int]] = [(name, getattr(self, name)) for name in PLAIN[:6]]
         rows += [("pgpgin", self.pgpgin // 2), ("pgpgout", self.pgpgout // 2), ("pswpin", self.pswpin), ("pswpout", self.pswpout)]
         rows += self._zones("pgalloc")

@@ -21,10 +21,11 @@ class ReclaimHooks:
     kernel: Kernel
 
     def wakeup_kswapd(self, zone: Zone, order: int) -> None:
-        """Wake the node's kswapd if *zone* is below pages_low, for blocks of at least *order*.
+        """In 2.6 every zone of the request is looked at and the order is passed on, because kswapd can free for large blocks too; before
+        that one kswapd was woken without being told.
 
-        In 2.6 every zone of the request is looked at and the order is passed on, because kswapd can free
-        for large blocks too; before that one kswapd was woken without being told. kernel: mm/vmscan.c:wakeup_kswapd
+        Wake the node's kswapd if *zone* is below pages_low, for blocks of at least *order*.
+        kernel: mm/vmscan.c:wakeup_kswapd
         """
         if not zone.realsize:
             return
@@ -37,22 +38,39 @@ class ReclaimHooks:
         self.wake_kswapd()
 
     def wake_kswapd(self) -> None:
-        """Somebody asked for kswapd: it gets its turn. kernel: mm/vmscan.c:wakeup_kswapd"""
+        """Somebody asked for kswapd: it gets its turn."""
 
     def try_to_free_pages(self, zonelist: Zonelist, gfp_mask: int, order: int) -> int:
-        """Free pages of these zones; returns whether that worked. kernel: mm/vmscan.c:try_to_free_pages"""
+        """In 2.6 the request's zones are all given, because each has LRU lists of its own; before that only the first was.
+
+        Free pages of these zones; returns whether that worked.
+        kernel: mm/vmscan.c:try_to_free_pages
+        """
         return 0
 
     def out_of_memory(self, gfp_mask: int) -> None:
-        """Reclaim found nothing: somebody has to go. kernel: mm/oom_kill.c:out_of_memory"""
+        """In 2.6 the allocator calls the killer, because it alone knows that a last look at the lists failed; before that reclaim did.
+
+        Reclaim found nothing: somebody has to go.
+        kernel: mm/oom_kill.c:out_of_memory
+        """
         raise KernelHang("__alloc_pages", "nothing can be reclaimed and there is nobody to kill: the kernel would try for ever")
 
     def blk_congestion_wait(self, write: int, timeout: int) -> None:
-        """Wait up to *timeout* jiffies for writes to finish. kernel: drivers/block/ll_rw_blk.c:blk_congestion_wait"""
+        """In 2.6 a task that finds nothing waits for the disk, because yielding only burned time; before that it called yield().
+
+        Wait up to *timeout* jiffies for writes to finish.
+        kernel: drivers/block/ll_rw_blk.c:blk_congestion_wait
+        """
         raise KernelHang("__alloc_pages", "nothing can be reclaimed and nothing is being written: the kernel would try for ever")
 
     def printk_ratelimit(self) -> bool:
-        """Whether one more message may be printed. kernel: kernel/printk.c:printk_ratelimit"""
+        """In 2.6 a flood of messages is cut off, because they would keep the machine busy; before that each place had its own limit or
+        none.
+
+        Whether one more message may be printed.
+        kernel: kernel/printk.c:printk_ratelimit
+        """
         return True
 
 

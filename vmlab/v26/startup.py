@@ -42,9 +42,9 @@ READY26 = frozenset(("mem_init", "init_per_zone_pages_min", *_CACHES, "buffer_in
 
 
 def mem_init(kernel: Kernel) -> None:
-    """Retire the boot allocator into the buddy lists, then free high memory.
+    """In 2.6 high memory is freed from the bottom up, because blocks are now split from below; before that from the top down.
 
-    In 2.6 high memory is freed from the bottom up, because blocks are now split from below; before that from the top down.
+    Retire the boot allocator into the buddy lists, then free high memory.
     kernel: arch/i386/mm/init.c:mem_init
     """
     kernel.num_physpages = kernel.highend_pfn if kernel.config.highmem else kernel.max_low_pfn

@@ -275,7 +275,7 @@ class Allocators26Replay:
         boot = boot_allocators(line, machine)
         machine.boot_step("init_per_zone_pages_min")
         self.machine = machine
-        got = {k: line[k] for k in ("op", "name", "seed") if k in line}
+        got: Line = {k: line[k] for k in ("op", "name", "seed") if k in line}
         if "machine" in line:
             config = machine.config
             got["machine"] = f"{given['mib']}M kend {boot['kernel_end_pfn']} highmem {config.highmem_pages}"
