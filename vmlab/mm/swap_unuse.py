@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import KernelHang
 from ..hw.layout import PAGE_SHIFT
 from .block import WRITE
 from .errno import ENOMEM
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .vm import MmStruct, VmArea
 
 _DIRTY = 1 << PG_dirty
+_ROUNDS = 3  # through the whole map without any success: the kernel would go on for ever
 
 
 class SwapUnuse:
@@ -112,6 +114,7 @@ class SwapUnuse:
 
         The search for users of a slot begins with the address space where the one before was found.
         init_mm, at the head of the list, has no pages: there shared memory is searched.
+        Raises KernelHang when a slot's count is wrong: the kernel would search for ever.
         kernel: mm/swapfile.c:try_to_unuse
         """
         kernel = self.kernel
@@ -123,8 +126,14 @@ class SwapUnuse:
         init_mm.mm_users += 1
         retval = 0
         reset_overflow = False
-        i = 0
+        i = previous = rounds = 0
         while (i := self.find_next_to_unuse(swap_map, p.max, i)) != 0:
+            if i <= previous:
+                rounds += 1
+                if rounds > _ROUNDS:
+                    raise KernelHang("try_to_unuse", f"slot {i} of area {area} has count {swap_map[i]}, but nobody is found who uses it")
+            previous = i
+            before = swap_map[i]
             entry = swp_entry(area, i)
             pfn = kernel.swap_state.read_swap_cache_async(entry)
             if pfn is None:
@@ -163,6 +172,8 @@ class SwapUnuse:
             self.flags[pfn] |= _DIRTY
             filemap.unlock_page(pfn)
             kernel.put_page(pfn)
+            if swap_map[i] < before:
+                rounds = 0
         fork.mmput(start_mm)
         if reset_overflow:
             kernel.printk(4, "swapoff: cleared swap entry overflow")
