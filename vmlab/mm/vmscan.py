@@ -91,7 +91,7 @@ class Vmscan(SwapOut):
             word = flags[pfn]
             if word & (LRU | _ACTIVE) != LRU:
                 raise KernelBug("shrink_cache", f"frame {pfn} on the inactive list is not marked so", "lru")
-            tail = pfn
+            before, tail = tail, pfn
             if not lowest <= word >> 24 <= highest:
                 continue
             users = count[pfn]
@@ -129,8 +129,11 @@ class Vmscan(SwapOut):
                 else:
                     flags[pfn] = word & _UNLOCK
                 continue
-            self._tail_to_head(head, tail)
-            tail = head
+            if ev is None:
+                tail = before  # nobody sees where on the list it was
+            else:
+                self._tail_to_head(head, tail)
+                tail = head
             flags[pfn] = word | _LOCKED
             if space == SWAPPER_SPACE_ID:
                 entry = self.index[pfn]
