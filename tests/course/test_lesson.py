@@ -44,7 +44,7 @@ def test_tell_numbers_the_sentences(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_watch_tells_the_decisions_and_gives_the_listener_back(capsys: pytest.CaptureFixture[str]) -> None:
     heard: list[Any] = []
-    m = vmlab.boot(ram="16M")
+    m = vmlab.boot(ram="16M", kernel_objects=None)
     m.on_event = heard.append
     page = course.watch(m, GFP_KERNEL, 2)
     assert page is not None and page.order == 2 and not heard and m.on_event is not None
@@ -54,3 +54,10 @@ def test_watch_tells_the_decisions_and_gives_the_listener_back(capsys: pytest.Ca
         pass
     assert course.watch(m, GFP_KERNEL) is None
     assert "never return" in capsys.readouterr().out
+    whole = vmlab.boot(ram="16M")
+    with pytest.raises(vmlab.KernelPanic):
+        while whole.alloc_pages(GFP_KERNEL):
+            pass
+    while course.watch(whole, GFP_KERNEL) is not None:
+        pass
+    assert "no killable processes" in capsys.readouterr().out

@@ -137,7 +137,7 @@ def test_owners_are_sent_when_they_are_shown(machine):
 
 
 def test_a_tape_is_walked_by_event_and_by_operation():
-    tape = vmlab.record(ram="16M")
+    tape = vmlab.record(ram="16M", kernel_objects=None)
     view = views.frames(tape)
     assert view.length == len(tape) and view.position == len(tape) - 1 and view.cells == cells(tape.live)
     assert view.sentence.startswith("boot memory retires") and view.call == "boot_step('mem_init')"

@@ -75,7 +75,7 @@ def first_passes(zones: dict[str, dict[str, int]], gfp: int, order: int) -> tupl
 
     def events(free: bool) -> list[tuple[Any, ...]]:
         heard: list[tuple[Any, ...]] = []
-        machine = Machine("16M", page_allocator=_Granting, on_event=heard.append)
+        machine = Machine("16M", kernel_objects=None, page_allocator=_Granting, on_event=heard.append)
         pgdat = machine.pgdats[0]
         for zone, (name, numbers) in zip(pgdat.node_zones, zones.items(), strict=True):
             assert zone.name == name
@@ -97,7 +97,7 @@ def first_passes(zones: dict[str, dict[str, int]], gfp: int, order: int) -> tupl
 
 @functools.lru_cache(maxsize=256)
 def _measured(ram_mib: int, memfrac: str | None, highmem_pages: int) -> tuple[int, int]:
-    machine = boot(f"{ram_mib}M", memfrac=memfrac, highmem_pages=highmem_pages)
+    machine = boot(f"{ram_mib}M", kernel_objects=None, memfrac=memfrac, highmem_pages=highmem_pages)
     users = atomic = 0
     try:
         while machine.alloc_pages(GFP_HIGHUSER):

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vmlab import KernelHang, Machine, Page, Tape, describe, gfp_name
+from vmlab import KernelHang, KernelPanic, Machine, Page, Tape, describe, gfp_name
 
 __all__ = ["table", "tell", "watch"]
 
@@ -46,7 +46,7 @@ def watch(machine: Machine, gfp_mask: int, order: int = 0) -> Page | None:
     print(f"{gfp_name(gfp_mask)}, order {order}:")
     try:
         return machine.alloc_pages(gfp_mask, order)
-    except KernelHang as hang:
+    except (KernelHang, KernelPanic) as hang:
         print("   …", hang)
         return None
     finally:

@@ -16,6 +16,7 @@ from vmlab.hw.layout import M32, PAGE_SHIFT, PAGE_SIZE, pfn_up
 from vmlab.machine import Machine
 from vmlab.mm.bootmem import BootmemAllocator
 from vmlab.mm.mmzone import BootmemData
+from vmlab.mm.startup import BOOT_STAGES
 
 from .kit.bootmem import BootBug, BootMap
 
@@ -115,9 +116,10 @@ def boot_report(m: Machine) -> str:
     twin.bootmem = BootmemAllocator()
     twin.bootmem.attach(twin)
     twin.power_on()
-    pairs = list(zip(m.boot_log, twin.boot_log, strict=False))
+    logs = [[c for c in machine.boot_log if c.stage in BOOT_STAGES] for machine in (m, twin)]  # those of boot memory
+    pairs = list(zip(*logs, strict=False))
     same = sum(a == b for a, b in pairs)
-    lines = [f"{same} of {len(twin.boot_log)} boot consumers are where the kernel puts them."]
+    lines = [f"{same} of {len(logs[1])} boot consumers are where the kernel puts them."]
     for mine, kernels in pairs:
         if mine != kernels:
             lines.append(

@@ -242,7 +242,7 @@ def policy_workload(seed: int) -> list[Step]:
 
 def measure(policy: type[Policy], seed: int, order: int = 4) -> Figures:
     """Boot a machine of 32 MiB with `policy`, run the workload of `seed`, and measure zone Normal for blocks of 2^order pages."""
-    m = vmlab.boot(ram="32M", page_allocator=policy)
+    m = vmlab.boot(ram="32M", kernel_objects=None, page_allocator=policy)
     m.run(policy_workload(seed))
     zone = m.pgdats[0].node_zones[1]
     allocator = m.page_allocator

@@ -42,16 +42,18 @@ class Startup(Kernel):
         """Whether the buddy allocator is up."""
         return self.boot_stage in (_READY if self.config.kernel == "2.4" else _other().READY26)
 
-    def power_on(self) -> Self:
+    def power_on(self, until: str | None = None) -> Self:
         """Boot: firmware map → boot memory → zones → buddy allocator → caches, processes, page cache. Returns self.
 
-        A machine that stands in the middle of its boot (a branch of a recorded one) goes on from there.
-        kernel: init/main.c:start_kernel
+        A machine that stands in the middle of its boot (a branch of a recorded one) goes on from there. *until* names
+        the stage to stop after, where a machine has it. kernel: init/main.c:start_kernel
         """
         if not self._stages_left():
             raise ValueError("this machine is on already; make a new one with vmlab.boot()")
         for stage in self._stages_left():
             self.boot_step(stage)
+            if stage == until:
+                break
         return self
 
     def _stages_left(self) -> list[str]:

@@ -29,6 +29,7 @@ STAGE_TEXT = {
     "setup_memory": "Memory is measured, and the boot allocator starts.",
     "paging_init": "Kernel page tables; then mem_map, wait tables and buddy bitmaps for every zone.",
     "register_memory": "A struct resource for each range of the firmware's map.",
+    "kmem_cache_init": "The slab allocator gets its first cache, which takes no memory yet.",
     "mem_init": "Boot memory retires: every page it did not give away goes to the buddy allocator.",
     "boot_nodes": "Each node gets a boot allocator and zones; then each retires.",
 }
@@ -365,7 +366,7 @@ def record_boot(machine: Machine) -> Recorder:
     recorder = Recorder(twin)
     twin.on_event = recorder.hear
     try:
-        twin.power_on()
+        twin.power_on(until="mem_init")  # where boot memory ends
         high = [z for z in twin.zones if z.name == "HighMem"]
         if high:
             pages = sum(z.free_pages for z in high)
