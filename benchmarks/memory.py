@@ -146,7 +146,7 @@ def trace_speed(trace: PageTrace, fast: bool, ram: str = "64M") -> float:
 
 
 def peers(trace: PageTrace) -> dict[str, float]:
-    """References a second of libcachesim's LRU and Clock with room for half the pages; empty where it is not installed."""
+    """References a second of libcachesim's LRU and Clock with room for all pages; empty where it is not installed."""
     try:
         import libcachesim
     except ImportError:
@@ -161,9 +161,9 @@ def peers(trace: PageTrace) -> dict[str, float]:
         for name in ("LRU", "Clock"):
 
             def prepare(name: str = name) -> Callable[[], Any]:
-                reader = libcachesim.TraceReader(str(path), libcachesim.TraceType.ORACLE_GENERAL_TRACE)
-                cache = getattr(libcachesim, name)(cache_size=len(trace.pages))
-                return lambda: cache.process_trace(reader)
+                reader = libcachesim.open_trace(str(path), libcachesim.TraceType.ORACLE_GENERAL_TRACE)
+                cache = getattr(libcachesim, name)(len(trace.pages))
+                return lambda: libcachesim.process_trace(cache, reader)
 
             speed[name] = len(trace) / best(prepare)
     return speed
