@@ -163,7 +163,7 @@ def peers(trace: PageTrace) -> dict[str, float]:
             def prepare(name: str = name) -> Callable[[], Any]:
                 reader = libcachesim.open_trace(str(path), libcachesim.TraceType.ORACLE_GENERAL_TRACE)
                 cache = getattr(libcachesim, name)(len(trace.pages))
-                return lambda: libcachesim.process_trace(cache, reader)
+                return lambda: cache.process_trace(reader)
 
             speed[name] = len(trace) / best(prepare)
     return speed
