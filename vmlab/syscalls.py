@@ -159,13 +159,13 @@ def _lseek(m: Machine, fd: int, offset: int, whence: int = 0) -> int:
 
 
 def _ftruncate(m: Machine, fd: int, size: int) -> int:
-    """ftruncate(2). kernel: fs/open.c:do_sys_ftruncate"""
+    """ftruncate(2). kernel: fs/open.c:do_sys_ftruncate, do_truncate"""
     file = _file(m.current, fd)
     if file is None:
         return -EBADF
     if size < 0 or not file.f_mode & FMODE_WRITE:
         return -EINVAL
-    return vfs.inode_setattr(m, file.inode, vfs.Iattr(8, size))
+    return vfs.notify_change(m, file.inode, vfs.Iattr(vfs.ATTR_SIZE, size))
 
 
 def _fsync(m: Machine, fd: int) -> int:

@@ -175,6 +175,13 @@ def inode_setattr(kernel: Kernel, inode: Inode, attr: Iattr) -> int:
     return 0
 
 
+def notify_change(kernel: Kernel, inode: Inode, attr: Iattr) -> int:
+    """Change the attributes as the inode's file system wants it done. Returns 0 or an errno. kernel: fs/attr.c:notify_change"""
+    if inode.i_op is not None and inode.i_op.setattr is not None:
+        return int(inode.i_op.setattr(inode, attr))
+    return inode_change_ok(kernel.current, inode, attr) or inode_setattr(kernel, inode, attr)
+
+
 def remove_suid(task: Task, inode: Inode) -> None:
     """Writing takes a file's set-user-id bits away. kernel: mm/filemap.c:remove_suid"""
     mode = S_ISUID | (S_ISGID if inode.i_mode & S_IXGRP else 0)
