@@ -70,7 +70,7 @@ class Vmscan(SwapOut):
         kernel = self.kernel
         swap, mappings = kernel.swap, kernel.mappings
         flags, count, mapping = self.flags, self.count, self.mapping
-        preceding = self.lru.prev
+        following, preceding = self.lru.next, self.lru.prev
         head = swap.inactive_list
         lowest, highest = classzone.index - classzone.zone_num, classzone.index
         may_enter_fs = gfp_mask & GFP_FS
@@ -142,6 +142,8 @@ class Vmscan(SwapOut):
             else:
                 kernel.filemap.remove_inode_page_nolock(pfn)
             swap.lru_cache_del(pfn)
+            preceding[pfn] = head  # the links it leaves with are those of the first on the list, moved there or not
+            following[pfn] = following[head] if tail == head else tail
             flags[pfn] &= _UNLOCK
             if ev is not None:
                 ev(("reclaim_page", pfn))
