@@ -87,7 +87,7 @@ class VmallocSpace(Part):
     # -- page tables --------------------------------------------------------------------------
 
     def _chunks(self, address: int, size: int) -> Iterator[tuple[int, int]]:
-        """(address, bytes) of the parts of a range that one page table each maps.
+        """(address, bytes) of the parts of a range that one page table each maps; at least one page each.
 
         As the kernel does it: all in 32 bits, so a range that runs past 4 GiB ends early (with two
         levels after its first part, with three at 4 GiB).
@@ -96,15 +96,16 @@ class VmallocSpace(Part):
         pgdir_size, pmd_size = 1 << pgtable.PGDIR_SHIFT, pgtable.PMD_SIZE
         end = address + size & M32
         while True:
-            stop = min(address + (end - address & M32), (address & -pgdir_size) + pgdir_size)
-            at = address
+            base = address & -pgdir_size
+            at = address - base
+            stop = min(at + (end - address) & M32, pgdir_size)
             while True:
-                following = min((at & -pmd_size) + pmd_size, stop)
-                yield at, following - at
-                at = following
+                offset = at & (pmd_size - 1)
+                yield base + at, min(offset + (stop - at & M32) & M32, pmd_size) - offset
+                at += pmd_size - offset
                 if at >= stop:
                     break
-            address = (address & -pgdir_size) + pgdir_size & M32
+            address = base + pgdir_size & M32
             if not address or address >= end:
                 return
 
