@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
 from ...mm.fs import SWAPPER_SPACE_ID
 from ...mm.page_flags import PG_lru, PG_reserved
+from .process_text import PageText, SlotText, crc, numbers
 
 if TYPE_CHECKING:
     from array import array
@@ -41,10 +41,6 @@ SIGNS = {
 }
 _LRU_BIT, _RESERVED_BIT = 1 << PG_lru, 1 << PG_reserved
 _PRESENT = 0x81
-
-
-def _crc(text: str) -> int:
-    return crc32(text.encode())
 
 
 def mask_of(line: Line) -> int:
@@ -88,6 +84,10 @@ class StateDump:
         self.zones = machine.pgdats[0].node_zones[:zones]
         self.files: dict[int, File] = {}  # by the traces' number
         self._names = {0: -1}  # mapping id → file id
+        # On a very large machine looking at every frame costs more than writing down those in use.
+        small = machine.mem.frames <= 1 << 18
+        self._page_text = PageText(machine.mem, self._names, _LRU_BIT, _RESERVED_BIT) if small else None
+        self._slot_text: dict[int, SlotText] = {}  # by swap area
 
     def dump(self, mask: int, task: Task | None) -> Line:
         """The fields of *mask*; *task* is the process that the operation was about, if it lives."""
@@ -104,7 +104,7 @@ class StateDump:
         if mask & BUDDY:
             got["buddy"] = self.buddy()
         if mask & BUDDY_CRC:
-            got["bcrc"] = self.buddy_crc()
+            got["bcrc"] = self.buddycrc()
         if mask & COUNTERS:
             got["c"] = self.counters()
         if mask & PROCS:
@@ -157,10 +157,10 @@ class StateDump:
         }
         if mask & RB:
             fields["rb"] = rb
-        fields["rbcrc"] = _crc("".join(f"{rb[i]}:{rb[i + 1]}," for i in range(0, len(rb), 2)))
+        fields["rbcrc"] = crc("".join(f"{rb[i]}:{rb[i + 1]}," for i in range(0, len(rb), 2)))
         if mask & VMAS:
             return {"mm": fields, "vmas": vmas}
-        fields["vmacrc"] = _crc("".join(f"{a},{b},{c},{d},{e},{f};" for a, b, c, d, e, f in vmas))
+        fields["vmacrc"] = crc("".join(f"{a},{b},{c},{d},{e},{f};" for a, b, c, d, e, f in vmas))
         return {"mm": fields}
 
     def _tables(self, mm: MmStruct) -> list[tuple[int, int, array[int]]]:
@@ -200,7 +200,7 @@ class StateDump:
                 present += len([value for value in table if value & _PRESENT])
                 text.append(f"T{number}:{raw},")
                 text += used
-            got["pte"] = [nonzero, present, _crc("".join(text))]
+            got["pte"] = [nonzero, present, crc("".join(text))]
         got["rss"] = mm.rss
         if pgtable.pae:
             got["pgd_pa"] = mm.pgd.pa
@@ -246,32 +246,34 @@ class StateDump:
         if mask & LRU:
             got |= {"active": active, "inactive": inactive}
         if mask & LRU_CRC:
-            got["acrc"] = _crc("".join([f"{pfn}," for pfn in active]))
-            got["icrc"] = _crc("".join([f"{pfn}," for pfn in inactive]))
+            got |= {"acrc": crc(numbers(active)), "icrc": crc(numbers(inactive))}
         if mask & (PAGES | PAGES_CRC):
-            pages = self._pages(active + inactive)
-            flags, count, index, names = mem.flags, mem.count, mem.index, self._names
+            for space in self.machine.mappings.values():
+                if space.nrpages and space.id not in self._names:
+                    self._names[space.id] = self._name_mapping(space.id)
+            rows = self._pages(active + inactive) if mask & PAGES or self._page_text is None else []
             if mask & PAGES:
-                got["pages"] = [[p, count[p], flags[p] & 0xFFFFFF, names[of], index[p] if of else 0] for p, of in pages]
+                got["pages"] = rows
             if mask & PAGES_CRC:
-                text = [f"{p},{count[p]},{flags[p] & 0xFFFFFF},{names[of]},{index[p] if of else 0};" for p, of in pages]
-                got["pgcrc"] = _crc("".join(text))
+                kept = self._page_text
+                got["pgcrc"] = crc("".join([numbers(row)[:-1] + ";" for row in rows]) if kept is None else kept.text())
         return got
 
-    def _pages(self, on_lru: list[int]) -> list[tuple[int, int]]:
-        """(frame, mapping id) of the pages that are shown, by frame: in use, not reserved, on an LRU list or cached."""
-        mem = self.machine.mem
-        flags, count, mapping = mem.flags, mem.count, mem.mapping
+    def _pages(self, on_lru: list[int]) -> list[list[int]]:
+        """The pages that are shown, by frame: in use, not reserved, on an LRU list or cached."""
+        mem, names = self.machine.mem, self._names
+        flags, count, mapping, index = mem.flags, mem.count, mem.mapping, mem.index
         spaces = [space for space in self.machine.mappings.values() if space.nrpages]
         if sum(space.nrpages for space in spaces) != sum(1 for pfn in on_lru if mapping[pfn]):  # some cached pages are on no list
             for space in spaces:
                 for head in (space.clean_pages, space.dirty_pages, space.locked_pages):
                     on_lru += [pfn for pfn in self._walk(mem.list.next, head) if not flags[pfn] & _LRU_BIT]
         on_lru.sort()
-        for space in spaces:
-            if space.id not in self._names:
-                self._names[space.id] = self._name_mapping(space.id)
-        return [(pfn, mapping[pfn]) for pfn in on_lru if count[pfn] and not flags[pfn] & _RESERVED_BIT]
+        return [
+            [p, count[p], flags[p] & 0xFFFFFF, names[mapping[p]], index[p] if mapping[p] else 0]
+            for p in on_lru
+            if count[p] and not flags[p] & _RESERVED_BIT
+        ]
 
     def _name_mapping(self, space_id: int) -> int:
         if space_id == SWAPPER_SPACE_ID:
@@ -283,7 +285,7 @@ class StateDump:
         """Free blocks by zone and order, head to tail."""
         return [[area.blocks() for area in zone.free_area] if zone.size else [] for zone in self.zones]
 
-    def buddy_crc(self) -> int:
+    def buddycrc(self) -> int:
         """Checksum of the free lists."""
         text: list[str] = []
         for number, zone in enumerate(self.zones):
@@ -291,7 +293,7 @@ class StateDump:
                 for order, area in enumerate(zone.free_area):
                     prefix = f"{number}/{order}:"
                     text += [f"{prefix}{pfn}," for pfn in reversed(area.free_list)]
-        return _crc("".join(text))
+        return crc("".join(text))
 
     def counters(self) -> Line:
         """Global counts."""
@@ -322,12 +324,14 @@ class StateDump:
         """Swap areas with their slots."""
         swapfile = self.machine.swapfile
         areas = []
-        for area in swapfile.swap_info[: swapfile.nr_swapfiles]:
-            used = area.used_slots()
+        for number, area in enumerate(swapfile.swap_info[: swapfile.nr_swapfiles]):
+            swap_map = area.swap_map
+            raw = swap_map.raw(0, len(swap_map) - 1) if swap_map is not None and len(swap_map) else b""
+            used, text = self._slot_text.setdefault(number, SlotText()).text(raw)
             row: list[Any] = [area.flags, area.lowest_bit, area.highest_bit, area.cluster_next, area.cluster_nr, area.prio]
-            row += [area.pages, area.max, area.next, len(used), _crc("".join([f"{at}:{value}," for at, value in used]))]
-            if full and area.swap_map is not None:
-                row.append([value for pair in used for value in pair])
+            row += [area.pages, area.max, area.next, used, crc(text)]
+            if full and swap_map is not None:
+                row.append([value for pair in area.used_slots() for value in pair])
             areas.append(row)
         return {
             "nr": swapfile.nr_swap_pages,
@@ -358,7 +362,7 @@ class StateDump:
                 if full:
                     row.append([[_first_pfn(s), s.colouroff, s.inuse, -1 if s.free & 0xFFFFFFFF == 0xFFFFFFFF else s.free] for s in every])
                 rows.append(row)
-        return {"slab": rows, "slabpg": pages, "slabcrc": _crc("".join(text)), "reapclk": slab.state.clock_searchp.name}
+        return {"slab": rows, "slabpg": pages, "slabcrc": crc("".join(text)), "reapclk": slab.state.clock_searchp.name}
 
     def kmap(self) -> list[int]:
         """The window for high memory: last slot tried, slots flushable, slots in use, checksum."""
@@ -367,14 +371,14 @@ class StateDump:
         used = [(i, n) for i, n in enumerate(counts) if n]
         table = highmem.pkmap_page_table if used else ()
         text = "".join(f"{i}:{n}:{table[i] >> 12}," for i, n in used)
-        return [highmem.last_pkmap_nr, sum(n == 1 for _, n in used), sum(n > 1 for _, n in used), _crc(text)]
+        return [highmem.last_pkmap_nr, sum(n == 1 for _, n in used), sum(n > 1 for _, n in used), crc(text)]
 
     def vmlist(self) -> Line:
         """Areas of vmalloc space and their pages."""
         space = self.machine.vmalloc_space
         areas = [[area.addr, area.size] for area in space.vmlist]
         frames = [pfn for area in space.vmlist for pfn in space.frames(area.addr)]
-        return {"vmlist": areas, "vmpfncrc": _crc("".join(f"{pfn}," for pfn in frames))}
+        return {"vmlist": areas, "vmpfncrc": crc("".join(f"{pfn}," for pfn in frames))}
 
 
 def _first_pfn(slab: Slab) -> int:
