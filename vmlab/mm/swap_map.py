@@ -50,18 +50,19 @@ def host_swap_map(slots: int) -> HostSwapMap:
 
 
 class RamSwapMap:
-    """A swap map in vmalloc space: *slots* counts at *address*, in the frames behind it."""
+    """A swap map in vmalloc space: *slots* counts at *address*, in the frames behind it.
 
-    __slots__ = ("address", "contents", "frames", "kernel", "slots")
+    The frames are looked at as 16-bit words where they are; nobody replaces the contents of frames in use by vmalloc.
+    """
+
+    __slots__ = ("address", "frames", "kernel", "slots", "views")
 
     def __init__(self, kernel: Kernel, address: int, slots: int, frames: list[int]) -> None:
         self.kernel = kernel
         self.address = address
         self.slots = slots
         self.frames = frames
-        self.contents = kernel.ram.contents
-        for pfn in frames:
-            kernel.ram.words(pfn)
+        self.views = [memoryview(kernel.ram.words(pfn)).cast("B").cast("H") for pfn in frames]
 
     def __reduce__(self) -> tuple[object, ...]:
         return RamSwapMap, (self.kernel, self.address, self.slots, self.frames)
@@ -70,13 +71,10 @@ class RamSwapMap:
         return self.slots
 
     def __getitem__(self, slot: int) -> int:
-        words = self.contents[self.frames[slot >> 11]]
-        return words[slot >> 1 & 1023] >> ((slot & 1) << 4) & 0xFFFF
+        return self.views[slot >> 11][slot & 2047]
 
     def __setitem__(self, slot: int, count: int) -> None:
-        words = self.contents[self.frames[slot >> 11]]
-        at = slot >> 1 & 1023
-        words[at] = words[at] & 0xFFFF | count << 16 if slot & 1 else words[at] & 0xFFFF0000 | count
+        self.views[slot >> 11][slot & 2047] = count
 
     def raw(self, first: int, last: int) -> bytes:
         """Slots *first* to *last*, both included, two bytes each."""
