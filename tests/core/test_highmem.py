@@ -247,7 +247,7 @@ def test_without_memory_the_pool_helps() -> None:
     m.block.add_disk(0, 64)
     frames = high_frames(m, 3)
     m.current.flags |= PF_MEMALLOC  # takes the last page, and reclaims nothing
-    while m.alloc_pages(GFP_ATOMIC) is not None:
+    while m.alloc_page(GFP_ATOMIC) is not None:
         pass
     bounced = [m.highmem.create_bounce(WRITE, BufferHead(pfn, 0, i)) for i, pfn in enumerate(frames)]
     assert len(m.highmem.emergency_pages) == POOL_SIZE - 3
