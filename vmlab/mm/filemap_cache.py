@@ -153,7 +153,7 @@ class PageCache(Part):
 
     def _enter(self, pfn: int, mapping: AddressSpace, index: int) -> None:
         self.index[pfn] = index
-        self.kernel.get_page(pfn)
+        self.count[pfn] += 1
         self.add_page_to_inode_queue(mapping, pfn)
         self.add_page_to_hash_queue(pfn, mapping, index)
         ev = self.on_event
@@ -209,7 +209,7 @@ class PageCache(Part):
         """The cached page with a reference taken, or None. kernel: mm/filemap.c:__find_get_page, include/linux/pagemap.h:find_get_page"""
         pfn = self.find_page_nolock(mapping, index)
         if pfn is not None:
-            self.kernel.get_page(pfn)
+            self.count[pfn] += 1
         return pfn
 
     def find_trylock_page(self, mapping: AddressSpace, index: int) -> int | None:

@@ -97,7 +97,7 @@ class SwapState(Part):
         if not kernel.swapfile.swap_duplicate(entry):
             self.noent_race += 1
             return -ENOENT
-        if kernel.filemap.add_to_page_cache_unique(pfn, self.swapper_space, entry):
+        if kernel.filemap.add_to_page_cache_unique(pfn, kernel.mappings[SWAPPER_SPACE_ID], entry):
             kernel.swapfile.swap_free(entry)
             self.exist_race += 1
             return -EEXIST
@@ -152,7 +152,8 @@ class SwapState(Part):
 
         kernel: mm/swap_state.c:lookup_swap_cache
         """
-        found: int | None = self.kernel.filemap.find_get_page(self.swapper_space, entry)
+        kernel = self.kernel
+        found: int | None = kernel.filemap.find_get_page(kernel.mappings[SWAPPER_SPACE_ID], entry)
         self.find_total += 1
         if found is not None:
             self.find_success += 1
@@ -170,7 +171,7 @@ class SwapState(Part):
         new_page: int | None = None
         found: int | None
         while True:
-            found = kernel.filemap.find_get_page(self.swapper_space, entry)
+            found = kernel.filemap.find_get_page(kernel.mappings[SWAPPER_SPACE_ID], entry)
             if found is not None:
                 break
             if new_page is None:
