@@ -113,9 +113,7 @@ class SwapOut(Reclaim):
         if ev is not None:
             ev(("unmap", mm.pid, address, pfn, entry))
         left = self.count[pfn] - 1
-        self.count[pfn] = left
-        if not left:
-            kernel.page_allocator.free_pages_ok(pfn, 0)
+        kernel.put_page(pfn)
         return left <= 1
 
     def _to_swap_cache(self, pfn: int) -> int:
