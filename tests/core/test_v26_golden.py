@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import zlib
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.helpers import golden
 from vmlab import TraceError
 from vmlab.trace.golden import verify
 from vmlab.trace.golden.v26_allocators import Allocators26Replay
+from vmlab.trace.golden.v26_common import boot26, boot_line, buddy_crc, page_state, zone_counters
 from vmlab.trace.golden.verify import difference, read_lines
 
 NAMES = ["v26-zones-a", "v26-buddy-a"]
@@ -73,6 +75,32 @@ def test_a_changed_operation_shows_later() -> None:
             assert skipped
             return
     raise AssertionError("a free was left out and nobody noticed")
+
+
+def test_boot_line_of_a_machine_with_processes() -> None:
+    """As the real kernel printed it for ``boot 8 2048 0``."""
+    machine = boot26(["boot", 8, 2048, 0])
+    lists = [[538, 158], [536, 514, 156, 18], [516, 152, 20], [528, 520, 144, 24], [128], [544, 32], [576, 64], [640], [768], [], [1024]]
+    dma = {"start_pfn": 0, "size": 2048, "free": 1670, "min": 90, "low": 112, "high": 135, "reserve": [0, 0, 0], "batch": 1}
+    assert boot_line(machine) == {
+        "reserved": [[0, 17], [159, 511], [513, 513]],
+        "mem_map_pfn": 1,
+        "sizeof_struct_page": 32,
+        "zero_page_pfn": 260,
+        "page_cluster": 2,
+        "totalram_pages": 1676,
+        "total_memory": 1913,
+        "min_free_kbytes": 362,
+        "zones": [dma, dict.fromkeys(dma, 0) | {"reserve": [0, 0, 0], "batch": 1}],
+        "buddy": [[*lists, [512, 543, 542, 541, 540, 539], []], []],
+    }
+    assert zone_counters(machine)["zs"] == [[12, 12, 0, 0, 0, 0]] * 2
+    assert page_state(machine)["free"] == 1676
+    assert buddy_crc(machine) == zlib.crc32(
+        "".join(f"0/{order}:{pfn}," for order, listed in enumerate([*lists, [512, 543, 542, 541, 540, 539]]) for pfn in listed).encode()
+    )
+    with pytest.raises(TraceError):
+        boot26(["boot", 8])
 
 
 @pytest.mark.parametrize(

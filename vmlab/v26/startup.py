@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, cast
 
 from ..mm import init
+from ..mm.lists import NIL
 from ..mm.page_flags import RESERVED
 from .page_init import ZoneSetup26, free_high_pages
 
@@ -60,6 +62,18 @@ def mem_init(kernel: Kernel) -> None:
         kernel.mmu.flush_tlb_all()
 
 
+def page_cache_init(kernel: Kernel) -> None:
+    """In 2.6 the page cache takes no memory at boot, because each file has a radix tree of its pages; before that one hash served all.
+
+    The model finds its pages by a table still, which lies outside the machine.
+    """
+    filemap = kernel.filemap
+    if not getattr(filemap, "radix_tree_init", None):
+        filemap.page_hash_bits = 12
+        filemap.page_hash_table = array("I", [NIL]) * (1 << filemap.page_hash_bits)
+    kernel.swap_state.init()
+
+
 def run_stage(kernel: Kernel, stage: str) -> bool:
     """Do *stage* if it is one that 2.6 has, or does differently. Returns whether it was."""
     if stage == "mem_init":
@@ -68,6 +82,8 @@ def run_stage(kernel: Kernel, stage: str) -> bool:
         init.zone_sizes_init(kernel)
     elif stage == "init_per_zone_pages_min":
         cast(ZoneSetup26, kernel.zone_setup).init_per_zone_pages_min()
+    elif stage == "page_cache_init":
+        page_cache_init(kernel)
     elif stage in _OF_PARTS:
         method = getattr(getattr(kernel, _OF_PARTS[stage]), stage, None)
         if method is not None:
