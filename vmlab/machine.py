@@ -12,6 +12,7 @@ from .mm import numa, proc
 from .mm.assembly import class_of, for_numa, make_part, node_spec
 from .mm.bootmem import BootmemAllocator
 from .mm.check import check
+from .mm.check_machine import check_machine
 from .mm.events import Listener, load_events
 from .mm.fs import SWAPPER_SPACE_ID
 from .mm.gfp import GFP_KERNEL, PF_FREE_PAGES, PF_MEMALLOC, PF_MEMDIE
@@ -395,30 +396,9 @@ class Machine(Caches):
 
     def twin(self, mem: MemMap | None = None) -> Machine:
         """A machine of the same configuration and parts, switched off (on the columns *mem*, if given)."""
-        other = Machine.__new__(Machine)
-        c = self.config
-        Machine.__init__(
-            other,
-            e820=c.e820,
-            sanitize_e820=c.sanitize_e820,
-            highmem_pages=c.highmem_pages,
-            kernel_end=c.kernel_end,
-            pse=c.pse,
-            pae=c.pae,
-            highmem=c.highmem,
-            memfrac=c.memfrac,
-            sizeof_page=c.sizeof_page,
-            nodes=c.nodes,
-            node_init_order=c.node_init_order,
-            numa=c.numa,
-            kernel_objects=c.kernel_objects,
-            io_mode=c.io_mode,
-            kernel=c.kernel,
-            parts={name: class_of(part) for name, part in self._given_parts.items()},
-            mem=mem,
-            **dict(zip(("page_allocator", "bootmem", "zone_setup", "reclaim"), (class_of(p) for p in self._part_classes), strict=True)),
-        )
-        return other
+        own = zip(("page_allocator", "bootmem", "zone_setup", "reclaim"), (class_of(p) for p in self._part_classes), strict=True)
+        parts = {name: class_of(part) for name, part in self._given_parts.items()}
+        return Machine(**self.config._asdict(), parts=parts, mem=mem, **dict(own))
 
     def copy(self) -> Machine:
         """An independent machine in the same state; its own listener and tape are off."""
@@ -463,9 +443,15 @@ class Machine(Caches):
 
         return run(self, workload, n, on_step)
 
-    def check(self) -> None:
-        """Check every invariant of the buddy allocator; raises KernelBug naming the first that fails."""
+    def check(self, held: Iterable[Page | int] | None = None) -> None:
+        """Check every invariant of the machine, between two operations; raises KernelBug naming the first that fails.
+
+        *held*: the pages that you have from :meth:`alloc_pages`; then a frame that nobody holds is an error.
+        Without it, such a frame is taken to be yours. A machine without processes has only its buddy allocator to check.
+        """
         check(self)
+        if self.config.kernel == "2.4" and self.config.kernel_objects is not None and self.ready:
+            check_machine(self, None if held is None else [page.pfn if isinstance(page, Page) else page for page in held])
 
 
 def boot(ram: int | str = "64M", *, swap: int | str | None = None, **options: Any) -> Machine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import Signalled
@@ -122,6 +123,22 @@ class Base:
         for vma in mm.areas():
             found.update(dict.fromkeys(range(vma.vm_start >> 12, vma.vm_end >> 12), vma.vm_flags & 7))
         return found
+
+    def resolve(self, p: ShadowProcess, pages: Iterable[int]) -> None:
+        """Locking writable pages of a private mapping copies them, as many as it comes to: see which have a copy now."""
+        m = self.machine
+        task = m.sched.tasks.get(p.pid)
+        if task is None or task.mm is None:
+            return
+        for page in pages:
+            here = p.pages.get(page)
+            if here is None or here.own is not None or here.shared:
+                continue
+            found = m.pgtable.pte_lookup(task.mm, page << 12)
+            pte = 0 if found is None else found[0][found[1]]
+            host = m.mappings[m.mem.mapping[pte >> 12]].host if pte & 0x81 and m.mem.mapping[pte >> 12] > 1 else None
+            if pte and host is None and (pte & 0x81 == 0 or pte >> 12 != m.empty_zero_page):
+                p.pages[page] = here._replace(own=here.contents())
 
     def compare_map(self, p: ShadowProcess) -> None:
         """The areas of a process cover exactly the shadow's pages, with their rights."""

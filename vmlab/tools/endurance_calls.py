@@ -89,6 +89,7 @@ class Calls(Maps):
             p.locked.update(range(first, first + n))
         else:
             self._relock(p)
+        self.resolve(p, range(first, first + n))
         self.bury()
 
     def munlock(self, p: ShadowProcess) -> None:

@@ -144,6 +144,7 @@ class Maps(Base):
         p.map(at, pages, prot)
         if locked:
             p.locked.update(range(at, at + new_n))
+            self.resolve(p, range(at, at + new_n))
 
     def brk(self, p: ShadowProcess) -> None:
         """The heap grows and shrinks."""
