@@ -303,6 +303,7 @@ class Sched(Part):
         for task in self.tasks.values():
             if task.mm is not None:
                 found += [task.pid, task.mm.rss, task.mm.swap_address]
-        found += [kernel.vmscan.swap_mm.pid, kernel.swapfile.nr_swap_pages]
+        hand = getattr(kernel.reclaim, "swap_mm", None)  # somebody's own reclaim may have none
+        found += [-2 if hand is None else hand.pid, kernel.swapfile.nr_swap_pages]
         found += [self.kstat.pswpin, self.kstat.pswpout, self.kstat.pgpgin, self.kstat.pgpgout]
         return tuple(found)
