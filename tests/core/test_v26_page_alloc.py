@@ -33,10 +33,13 @@ def test_masks_translate_both_ways() -> None:
     # What is called GFP_KERNEL and so on in 2.4 means what 2.6 calls by that name.
     assert gfp.to_native(GFP_KERNEL24) == gfp.to_native(gfp.GFP_KERNEL) == 0xD0
     assert gfp.to_native(GFP_HIGHUSER) == gfp.to_native(gfp.GFP_HIGHUSER) == 0xD2
+    assert "__GFP_NOFAIL" in vmlab.describe(("alloc_begin", gfp.GFP_NOFS | gfp.NOFAIL, 0, 0))
     assert gfp.gfp_name(gfp.GFP_HIGHUSER | gfp.COLD) == "GFP_HIGHUSER|__GFP_COLD"
 
 
 def test_flags_have_2_6_numbers_when_asked() -> None:
+    m = boot()
+    assert m.page(m.zones[0].free_area[10].blocks()[0]).flag_names == ["private"]
     assert to_native(1 << 14 | PRIVATE) == 1 << 11 | 1 << 12
     assert flag_names26(PRIVATE | 1 << 9) == ["private", "writeback"]
 

@@ -55,6 +55,11 @@ _NAMED = {
 }
 
 
+def more_bits(bits: tuple[tuple[str, int], ...]) -> None:
+    """Learn the names of bits that another kernel has beyond these."""
+    _BITS.extend(bit for bit in bits if bit not in _BITS)
+
+
 def gfp_name(gfp_mask: int) -> str:
     """A mask as a person writes it: ``GFP_KERNEL``, ``GFP_KERNEL|__GFP_DMA``, ``__GFP_WAIT|__GFP_IO``."""
     for name, value in _NAMED.items():

@@ -12,6 +12,7 @@ from .events import Event, Listener
 from .fs import SWAPPER_SPACE_ID
 from .mmzone import PgData, Zone
 from .page import MAX_OWNERS, MemMap
+from .page_flags import flag_names
 from .task import Task
 
 EMPTY_ZERO_PAGE = 0x104  # in the kernel image
@@ -133,6 +134,7 @@ class Kernel:
         self.mappings: dict[int, AddressSpace] = {}  # by id, which is what mem.mapping holds
         self.next_mapping_id = SWAPPER_SPACE_ID + 1
         self.ops: dict[str, Ops] = {}  # method tables by name
+        self.page_flag_names = flag_names  # PG_ bits in words, in this kernel's
         self.console: list[str] = []  # what printk said, "<level>text"
         self._listener: Listener | None = None
         self._recorder: Listener | None = None  # a tape's

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..hw.layout import MAXMEM_PFN, PAGE_OFFSET, PAGE_SHIFT
 from .lists import NIL, ListColumns
-from .page_flags import ZONE_SHIFT, PG_reserved, flag_names
+from .page_flags import ZONE_SHIFT, PG_reserved
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -122,7 +122,7 @@ class Page:
     @property
     def flag_names(self) -> list[str]:
         """Names of the PG_ bits that are set."""
-        return flag_names(self.flags)
+        return self._kernel.page_flag_names(self.flags)
 
     @property
     def count(self) -> int:

@@ -64,6 +64,7 @@ _MORE = (
     ("__GFP_COMP", COMP),
     ("__GFP_ZERO", ZERO),
 )
+gfp24.more_bits(_MORE)
 _NAMED = {GFP_KERNEL: "GFP_KERNEL", GFP_HIGHUSER: "GFP_HIGHUSER", GFP_NOFS: "GFP_NOFS", GFP_NOIO: "GFP_NOIO"}
 
 

@@ -19,7 +19,7 @@ from ..mm.page_flags import ZONE_SHIFT, PG_dirty
 from .gfp import COLD, COMP, GFP_ZONEMASK, HIGHMEM, WAIT, ZERO, to_native
 from .mmzone import MAX_ORDER26 as MAX_ORDER
 from .page_check import PageChecks
-from .page_flags import BAD_WHEN_FREED, BAD_WHEN_NEW, COMPOUND, LRU, OLD_MEMORIES, PRIVATE, RESERVED
+from .page_flags import BAD_WHEN_FREED, BAD_WHEN_NEW, COMPOUND, LRU, OLD_MEMORIES, PRIVATE, RESERVED, flag_names26
 from .page_slow import SlowPath
 from .page_state import PageState
 
@@ -43,6 +43,7 @@ class PageAllocator26(SlowPath, PageChecks, PageAllocator):
         super().attach(kernel)
         self.private = kernel.mem.column("private")
         self.page_state = PageState()
+        kernel.page_flag_names = flag_names26
         whole = kernel.config.kernel_objects is not None
         self.mapcount = kernel.mem.column("mapcount", "i", -1) if whole else None
         if whole:

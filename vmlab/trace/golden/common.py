@@ -29,6 +29,10 @@ _SITES = {
     ("__free_pages_ok", "aligned"): "page_alloc.c:121",
     ("__free_pages_ok", "order"): "page_alloc.c:134",
     ("rmqueue", "range"): "page_alloc.c:217",
+    ("__free_pages_bulk", "aligned"): "page_alloc.c:248",  # from here on the lines of 2.6.11
+    ("__free_pages_bulk", "range"): "page_alloc.c:249",
+    ("prep_zero_page", "zero"): "page_alloc.c:606",
+    ("buffered_rmqueue", "range"): "page_alloc.c:647",
     ("build_zonelists", "highmem"): "page_alloc.c:617",
     ("virt_to_page", "node"): "nk.c:22",
 }

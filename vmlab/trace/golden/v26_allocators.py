@@ -11,7 +11,7 @@ from ...machine import Machine
 from ...mm.gfp import PF_MEMALLOC
 from ...mm.mmzone import Zone
 from ...v26.gfp import from_native
-from ...v26.mmzone import SIZEOF_ZONE, PgData26, PerCpuPages, Zone26
+from ...v26.mmzone import SIZEOF_ZONE, PerCpuPages, PgData26, Zone26
 from ...v26.page_alloc import PageAllocator26
 from ...v26.page_init import ZoneSetup26
 from ...v26.page_slow import TIF_MEMDIE
@@ -243,11 +243,8 @@ class Allocators26Replay:
     @staticmethod
     def _watermark(machine: Machine, line: Line) -> int:
         zone: Zone = machine.pgdats[0].node_zones[_index(line, "zone")]
-        return int(
-            allocator26(machine).zone_watermark_ok(
-                zone, block_order(integer(line, "order")), integer(line, "mark"), _index(line, "cz"), integer(line, "harder"), integer(line, "high")
-            )
-        )
+        order, mark, classzone = block_order(integer(line, "order")), integer(line, "mark"), _index(line, "cz")
+        return int(allocator26(machine).zone_watermark_ok(zone, order, mark, classzone, integer(line, "harder"), integer(line, "high")))
 
     @staticmethod
     def _sysctl(machine: Machine, line: Line) -> Line:
