@@ -79,7 +79,7 @@ class SlabChain(SlabObjects):
             size = size + align - 1 & -align
         left_over = self.kmem_cache_size_slabs(cachep, size, flags)
         if not cachep.num:
-            self.kernel.printk(4, f"kmem_cache_create: couldn't create cache {name}.")
+            self.kernel.printk(None, f"kmem_cache_create: couldn't create cache {name}.")
             self.kmem_cache_free(state.cache_cache, address)
             return None
         if flags & CFLGS_OFF_SLAB and left_over >= cachep.management_size:
@@ -102,9 +102,9 @@ class SlabChain(SlabObjects):
         self.cpucache_create(cachep)
         self.down_cache_chain("kmem_cache_create")
         if any(other.name == name for other in state.cache_chain[1:]):
-            state.chain_sem_holder = "the task that wanted a second " + name
             raise self.bug("kmem_cache_create", "name", f"there is a cache {name} already")
         state.cache_chain.insert(1, cachep)
+        self.up_cache_chain()
         state.cache_at[address] = cachep
         if self.on_event is not None:
             self.on_event(("cache_create", name, size, cachep.num, cachep.gfporder, cachep.colour, int(cachep.off_slab)))
@@ -180,7 +180,12 @@ class SlabChain(SlabObjects):
 
     def is_chained_kmem_cache(self, cachep: KmemCache) -> bool:
         """Whether it is a cache at all. Only a debugging kernel looks. kernel: mm/slab.c:is_chained_kmem_cache"""
-        return not self.DEBUG or cachep in self.state.cache_chain[1:]
+        if not self.DEBUG:
+            return True
+        self.down_cache_chain("is_chained_kmem_cache")
+        chained = cachep in self.state.cache_chain[1:]
+        self.up_cache_chain()
+        return chained
 
     def kmem_cache_shrink(self, cachep: KmemCache) -> int:
         """Give the free slabs of *cachep* back; returns how many pages that are. kernel: mm/slab.c:kmem_cache_shrink"""
@@ -206,11 +211,14 @@ class SlabChain(SlabObjects):
         if state.clock_searchp is cachep:
             state.clock_searchp = self.next_cache(cachep)
         state.cache_chain.remove(cachep)
+        self.up_cache_chain()
         self.drain_cpu_caches(cachep)
         self.kmem_cache_shrink_locked(cachep)
         if cachep.slabs_full or cachep.slabs_partial:
             self.kernel.printk(3, f"kmem_cache_destroy: Can't free all objects {cachep.address:08x}")
+            self.down_cache_chain("kmem_cache_destroy")
             state.cache_chain.insert(1, cachep)
+            self.up_cache_chain()
             return 1
         self.cpucache_destroy(cachep)
         self.kmem_cache_free(state.cache_cache, cachep.address)
@@ -238,10 +246,9 @@ class SlabChain(SlabObjects):
         kernel: mm/slab.c:kmem_cache_reap
         """
         state = self.state
-        if gfp_mask & WAIT:
-            self.down_cache_chain("kmem_cache_reap")
-        elif state.chain_sem_holder:
+        if not gfp_mask & WAIT and state.chain_sem_holder:
             return 0
+        self.down_cache_chain("kmem_cache_reap")
         ev = self.on_event
         chain = state.cache_chain
         at = chain.index(state.clock_searchp)
@@ -276,6 +283,7 @@ class SlabChain(SlabObjects):
                 break
         state.clock_searchp = chain[at]
         if best is None:
+            self.up_cache_chain()
             return 0
         scan = 0
         best_len = (best_len + 1) // 2
@@ -285,6 +293,7 @@ class SlabChain(SlabObjects):
             best.stats.reaped += 1
             self.kmem_slab_destroy(best, slab)
             scan += 1
+        self.up_cache_chain()
         if ev is not None:
             ev(("reap", best.name, scan, scan << best.gfporder))
         return scan << best.gfporder

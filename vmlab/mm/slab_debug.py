@@ -194,7 +194,7 @@ class DebugSlabAllocator(SlabAllocator):
 
     def kmem_cache_free_one(self, cachep: KmemCache, objp: int) -> None:
         """Check an object, poison it, and put it back. kernel: mm/slab.c:kmem_cache_free_one"""
-        pfn = self.CHECK_PAGE(objp)
+        pfn = self.CHECK_PAGE(objp, "kmem_cache_free_one")
         slab = self.state.slab_at.get(self.page_list.prev[pfn])
         if slab is None:
             raise self.bad_pointer("kmem_cache_free_one", objp)
@@ -219,21 +219,21 @@ class DebugSlabAllocator(SlabAllocator):
         if number in slab.free_objects():
             raise self.bug("kmem_extra_free_checks", "double free", f"object {number} at {objp:#x} of {cachep.name} is free already")
 
-    def CHECK_PAGE(self, objp: int) -> int:
-        """The frame of an address, which must be one of a slab. kernel: mm/slab.c:CHECK_PAGE, CHECK_NR"""
+    def CHECK_PAGE(self, objp: int, function: str) -> int:
+        """The frame of an address, which must be one of a slab; *function* is the one that looks. kernel: mm/slab.c:CHECK_PAGE, CHECK_NR"""
         pfn = (objp - PAGE_OFFSET & M32) >> PAGE_SHIFT
         if pfn >= self.kernel.mem.frames:
             self.kernel.printk(3, f"kfree: out of range ptr {objp:x}h.")
-            raise self.bug("CHECK_PAGE", "range", f"{objp:#x} is no address of this machine's low memory")
+            raise self.bug(function, "range", f"{objp:#x} is no address of this machine's low memory")
         if not self.page_flags[pfn] >> PG_slab & 1:
             self.kernel.printk(3, f"kfree: bad ptr {objp:x}h.")
-            raise self.bug("CHECK_PAGE", "bad ptr", f"{objp:#x} is in frame {pfn}, which is no part of a slab")
+            raise self.bug(function, "bad ptr", f"{objp:#x} is in frame {pfn}, which is no part of a slab")
         return pfn
 
     def kmem_cache_free(self, cachep: KmemCache, objp: int) -> None:
         """Give an object back, after a look at whether it is *cachep*'s. kernel: mm/slab.c:kmem_cache_free"""
         if not cachep.outside:
-            pfn = self.CHECK_PAGE(objp)
+            pfn = self.CHECK_PAGE(objp, "kmem_cache_free")
             if self.page_list.next[pfn] != cachep.address:
                 owner = self.state.cache_at.get(self.page_list.next[pfn])
                 name = owner.name if owner else "no cache"
@@ -243,7 +243,7 @@ class DebugSlabAllocator(SlabAllocator):
     def kfree(self, objp: int) -> None:
         """Give back what kmalloc returned, after a look at the page it is in. kernel: mm/slab.c:kfree"""
         if objp and not self.state.outside:
-            self.CHECK_PAGE(objp)
+            self.CHECK_PAGE(objp, "kfree")
         super().kfree(objp)
 
     def statistics(self, cachep: KmemCache) -> str:
@@ -260,7 +260,7 @@ class DebugSmpSlabAllocator(DebugSlabAllocator, SmpSlabAllocator):
 
     def kmem_cache_free_irq(self, cachep: KmemCache, objp: int) -> None:
         """Look at the page, then park the object. kernel: mm/slab.c:__kmem_cache_free"""
-        self.CHECK_PAGE(objp)
+        self.CHECK_PAGE(objp, "kmem_cache_free_irq")
         super().kmem_cache_free_irq(cachep, objp)
 
     def s_show(self, cachep: KmemCache) -> str:

@@ -55,11 +55,17 @@ BUG_LINES = {
     ("kmem_cache_alloc_one_tail", "poison"): 1263,
     ("kmem_cache_alloc_one_tail", "red zone before"): 1268,
     ("kmem_cache_alloc_one_tail", "red zone after"): 1271,
-    ("CHECK_PAGE", "range"): 1397,
-    ("CHECK_PAGE", "bad ptr"): 1406,
+    ("kmem_cache_free_one", "range"): 1418,  # CHECK_PAGE, where it is used
+    ("kmem_cache_free_one", "bad ptr"): 1418,
     ("kmem_cache_free_one", "red zone before"): 1439,
     ("kmem_cache_free_one", "red zone after"): 1443,
+    ("kmem_cache_free_irq", "range"): 1498,
+    ("kmem_cache_free_irq", "bad ptr"): 1498,
+    ("kmem_cache_free", "range"): 1580,
+    ("kmem_cache_free", "bad ptr"): 1580,
     ("kmem_cache_free", "cache"): 1582,
+    ("kfree", "range"): 1605,
+    ("kfree", "bad ptr"): 1605,
     ("kmem_cache_reap", "inuse"): 1790,
 }
 
@@ -85,7 +91,7 @@ class SlabState:
         self.named: dict[str, KmemCache] = {}  # the caches that other files keep a pointer to
         self.slab_break_gfp_order = BREAK_GFP_ORDER_LO
         self.offslab_limit = 0  # most objects in a slab whose management is elsewhere
-        self.chain_sem_holder = ""  # who died holding cache_chain_sem
+        self.chain_sem_holder = ""  # the function that has cache_chain_sem; one that died keeps it for ever
         self.in_interrupt = False
         self.outside = False  # new caches and kmalloc are outside this machine's memory
         self.next_outside = OUTSIDE
@@ -111,7 +117,7 @@ class SlabObjects(Part):
 
     def bug(self, function: str, kind: str, why: str) -> KernelBug:
         """Say on the console which BUG() this is, and return it to be raised. kernel: include/asm-i386/page.h:BUG"""
-        self.kernel.printk(4, f"kernel BUG at slab.c:{BUG_LINES[function, kind]}!")
+        self.kernel.printk(None, f"kernel BUG at slab.c:{BUG_LINES[function, kind]}!")
         return KernelBug(function, why, kind)
 
     def down_cache_chain(self, function: str) -> None:
@@ -121,6 +127,11 @@ class SlabObjects(Part):
         """
         if self.state.chain_sem_holder:
             raise KernelHang(function, f"it waits for cache_chain_sem, which {self.state.chain_sem_holder} held when it died")
+        self.state.chain_sem_holder = function
+
+    def up_cache_chain(self) -> None:
+        """Give the semaphore of the cache chain back. kernel: include/asm-i386/semaphore.h:up"""
+        self.state.chain_sem_holder = ""
 
     # -- pages --------------------------------------------------------------------------------
 
@@ -249,8 +260,11 @@ class SlabObjects(Part):
         """Take the first free object of *slab*, which has one; returns its address. kernel: mm/slab.c:kmem_cache_alloc_one_tail"""
         number = slab.free
         objp = slab.s_mem + number * cachep.objsize
+        try:
+            slab.free = slab.bufctl[number]
+        except IndexError:  # objects were freed into the wrong cache
+            raise self.bad_pointer("kmem_cache_alloc_one_tail", objp) from None
         slab.inuse += 1
-        slab.free = slab.bufctl[number]
         ev = self.on_event
         if ev is not None:
             ev(("object_alloc", cachep.name, objp, slab.address, number))

@@ -95,8 +95,9 @@ class SmpSlabAllocator(SlabAllocator):
         else:
             cachep.stats.freemiss += 1
             keep = len(entries) - cachep.batchcount
-            self.free_block(cachep, entries[keep:])
+            block = entries[keep:]
             del entries[keep:]
+            self.free_block(cachep, block)
         entries.append(objp)
         if self.on_event is not None:
             self.on_event(("cc_park", cachep.name, self.state.cpu, objp, len(entries)))
@@ -126,6 +127,7 @@ class SmpSlabAllocator(SlabAllocator):
                 self.free_block(cachep, old.entries)
                 old.entries = []
         self.smp_call_function_all_cpus("do_ccupdate_local", cachep, arrays)
+        self.up_cache_chain()
 
     def flush_this_cpu(self, cachep: KmemCache) -> None:
         """Empty this processor's array, as kmem_cache_reap does before it counts. kernel: mm/slab.c:kmem_cache_reap"""
@@ -178,8 +180,10 @@ class SmpSlabAllocator(SlabAllocator):
         kernel: mm/slab.c:kmem_cpucache_init, enable_all_cpucaches
         """
         self.state.g_cpucache_up = True
+        self.down_cache_chain("enable_all_cpucaches")
         for cachep in list(self.state.cache_chain):
             self.enable_cpucache(cachep)
+        self.up_cache_chain()
 
     def cpucache_create(self, cachep: KmemCache) -> None:
         """Arrays for a cache that is being created."""
@@ -210,11 +214,13 @@ class SmpSlabAllocator(SlabAllocator):
         limit, rest = _strtol(rest)
         batchcount, _ = _strtol(rest.lstrip(" "))
         self.down_cache_chain("slabinfo_write")
+        res = -EINVAL
         for cachep in self.state.cache_chain[1:]:
             if cachep.name == name:
                 res = self.kmem_tune_cpucache(cachep, limit, batchcount)
-                return len(text.encode()) if res >= 0 else res
-        return -EINVAL
+                break
+        self.up_cache_chain()
+        return len(text.encode()) if res >= 0 else res
 
 
 def _strtol(text: str) -> tuple[int, str]:
