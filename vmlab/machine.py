@@ -21,7 +21,7 @@ from .mm.mmzone import Zone
 from .mm.page import BLOCK_USED, MemMap, Page
 from .mm.page_alloc import PageAllocator
 from .mm.page_init import ZoneSetup
-from .mm.parts import PARTS, part_class
+from .mm.parts import part_class, part_names
 from .mm.reclaim import Reclaim, ScriptedReclaim
 from .mm.state import State, capture, restore
 
@@ -147,10 +147,11 @@ class Machine(Caches):
         self.mem = MemMap(self._frames()) if mem is None else mem
         self.ram = PhysicalMemory(self.mem.frames)
         self._given_parts = dict(parts or {})
-        unknown = self._given_parts.keys() - set(PARTS)
+        names = part_names(kernel)
+        unknown = self._given_parts.keys() - set(names)
         if unknown or self._given_parts and kernel_objects is None:
-            raise ValueError(f"parts={sorted(unknown or self._given_parts)}: a whole machine's parts are {', '.join(PARTS)}")
-        for name in PARTS if kernel_objects is not None else ():
+            raise ValueError(f"parts={sorted(unknown or self._given_parts)}: a whole machine's parts are {', '.join(names)}")
+        for name in names if kernel_objects is not None else ():
             self.more_parts[name] = make_part(self._given_parts.get(name, part_class(name, kernel)), part_class(name), name)
             setattr(self, name, self.more_parts[name])
         for part in self.parts():

@@ -7,6 +7,8 @@ runs if it was woken, and processes that were killed exit.
 from __future__ import annotations
 
 import functools
+import os
+from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -34,6 +36,17 @@ HEAP_START = 0x0804A000  # where the heap of a process without a program begins
 STACK_PAGES = 2  # of a process without a program: what its arguments take
 
 
+def _for_ever(value: Any) -> Any:
+    """An argument as a recording keeps it: nobody can change it, and it means the same on another machine."""
+    if isinstance(value, Page):
+        return value.pfn
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value[:] if isinstance(value, (list, array)) else value
+
+
 def op(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
     """An operation of a whole machine: refused without processes, recorded, and brought to its end."""
     name = method.__name__
@@ -45,13 +58,15 @@ def op(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P]
         if not self.ready:
             raise ValueError(f"{name}: the machine is not up yet: use vmlab.boot(), or power_on() first")
         if self.tape is not None:
-            self.tape.begin(name, (*args, kwargs) if kwargs else args)
+            given = tuple(map(_for_ever, args))
+            self.tape.begin(name, (*given, {key: _for_ever(value) for key, value in kwargs.items()}) if kwargs else given)
         self.sched.begin_op()
         try:
             return method(self, *args, **kwargs)
         finally:
             self.sched.end_of_op()
 
+    operation.__dict__["is_operation"] = True
     return cast("Callable[Concatenate[Any, P], R]", operation)
 
 

@@ -223,7 +223,8 @@ TUNING = analyse(
             gives=lambda q: {n: v + 1 for n, v in tuning_oracle(q)["users"].items()},
         ),
     ],
-    hint='Boot each with vmlab.boot(f"{ram}M", kernel_objects=None, **option); a request that would have to wait raises vmlab.KernelHang here.',
+    hint='Boot each with vmlab.boot(f"{ram}M", kernel_objects=None, **option): there a request that would have to wait'
+    " raises vmlab.KernelHang.",
 )
 
 

@@ -9,8 +9,12 @@ Source: Python documentation, pickle, "Restricting Globals" and ``reducer_overri
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
+from array import array
+from collections import OrderedDict, defaultdict, deque
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RecordingError
@@ -39,6 +43,7 @@ _PLAIN = {
     ("builtins", "list"),
     ("builtins", "dict"),
 }
+_VALUES = {int, str, bytes, bool, float, type(None)}
 _GLOBALS = ("mappings", "next_mapping_id", "console", "current", "init_task")
 
 
@@ -113,14 +118,63 @@ def parts_by_name(kernel: Kernel) -> dict[str, Part]:
     return {**first, **kernel.more_parts}
 
 
-def capture_objects(kernel: Kernel) -> bytes:
+def _contents(kernel: Kernel) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """The state of all parts, and everything they refer to."""
     parts = {name: {key: getattr(part, key) for key in part.state_names} for name, part in parts_by_name(kernel).items()}
     places = {f"node{p.nid}": p for p in kernel.pgdats} | {f"zone{z.index}": z for p in kernel.pgdats for z in p.node_zones}
     fixtures = {name: {key: getattr(place, key) for key in place.more_state} for name, place in places.items()}
+    return {name: getattr(kernel, name) for name in _GLOBALS}, parts, fixtures
+
+
+def capture_objects(kernel: Kernel) -> bytes:
+    """The state of all parts, and everything they refer to, as bytes."""
     buffer = io.BytesIO()
-    _Writer(buffer, kernel).dump(({name: getattr(kernel, name) for name in _GLOBALS}, parts, fixtures))
+    _Writer(buffer, kernel).dump(_contents(kernel))
     return buffer.getvalue()
+
+
+def digest_objects(kernel: Kernel) -> bytes:
+    """A fingerprint of what :func:`capture_objects` saves. Equal states have equal ones.
+
+    The pickle itself does not: it shows which equal strings are one object in memory.
+    """
+    reduce = _Writer(io.BytesIO(), kernel).reducer_override
+    seen: dict[int, int] = {}
+    kept: list[Any] = []  # or another object could get a seen one's id
+    words: list[str] = []
+    stack: list[Any] = [_contents(kernel)]
+    while stack:
+        value = stack.pop()
+        kind = type(value)
+        if kind in _VALUES:
+            words.append(repr(value))
+            continue
+        if kind is not tuple:
+            if id(value) in seen:
+                words.append(f"@{seen[id(value)]}")
+                continue
+            seen[id(value)] = len(seen)
+            kept.append(value)
+        if kind in (tuple, list, deque):
+            children = list(value)
+        elif kind in (set, frozenset):
+            children = sorted(value, key=repr)
+        elif kind in (dict, OrderedDict, defaultdict):
+            children = [part for item in value.items() for part in item]
+        elif kind in (array, bytearray):
+            words.append(f"{kind.__name__} {bytes(value).hex()}")
+            continue
+        elif isinstance(value, (type, FunctionType)):
+            words.append(f"{value.__module__}.{value.__qualname__}")
+            continue
+        else:
+            made = reduce(value)
+            if made is NotImplemented:
+                made = value.__reduce_ex__(2)
+            children = [list(part) if hasattr(part, "__next__") else part for part in made]
+        words.append(f"{kind.__name__} {len(children)}")
+        stack += reversed(children)
+    return hashlib.sha256("\n".join(words).encode()).digest()
 
 
 def restore_objects(kernel: Kernel, blob: bytes) -> None:

@@ -69,7 +69,7 @@ def capture(kernel: Kernel, *, columns: bool = True) -> State:
     if columns:
         for name in COLUMNS:
             blobs[name] = bytes(memoryview(getattr(kernel.mem, name)).cast("B"))
-        blobs.update(_extra_columns(kernel.mem))
+        blobs.update(extra_columns(kernel.mem))
     for pfn, contents in kernel.ram.contents.items():
         blobs[f"frame{pfn}" if contents.itemsize == 4 else f"table{pfn}"] = contents.tobytes()
     whole = kernel.config.kernel_objects is not None
@@ -189,7 +189,7 @@ def _fixtures(kernel: Kernel) -> dict[str, dict[str, Any]]:
     }
 
 
-def _extra_columns(mem: MemMap) -> dict[str, bytes]:
+def extra_columns(mem: MemMap) -> dict[str, bytes]:
     """The columns that only a whole machine has, where they exist."""
     blobs = {}
     for name, extra in mem._extra.items():

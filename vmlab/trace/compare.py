@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..machine import Machine
+from ..mm import mmap_view
 from ..mm.page import BLOCK_FREE, BLOCK_USED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..mm.task import Task
 
 __all__ = ["Diff", "compare"]
 
@@ -18,9 +25,10 @@ class Diff:
     lists: dict[tuple[str, int], tuple[list[int], list[int]]] = field(default_factory=dict)  # (zone, order) → blocks head first
     frames: list[tuple[int, str, str]] = field(default_factory=list)  # (first frame, state in the first, in the second)
     counters: dict[str, tuple[int, int]] = field(default_factory=dict)
+    processes: dict[int, list[str]] = field(default_factory=dict)  # pid → what differs, in sentences
 
     def __bool__(self) -> bool:
-        return bool(self.free_pages or self.lists or self.frames or self.counters)
+        return bool(self.free_pages or self.lists or self.frames or self.counters or self.processes)
 
     def __str__(self) -> str:
         if not self:
@@ -33,6 +41,7 @@ class Diff:
         rows += [f"frame {pfn}: {a} | {b}" for pfn, a, b in self.frames[:20]]
         if len(self.frames) > 20:
             rows.append(f"… and {len(self.frames) - 20} more blocks")
+        rows += [f"process {pid}: {sentence}" for pid, found in self.processes.items() for sentence in found]
         rows += [f"{name}: {a} and {b}" for name, (a, b) in self.counters.items()]
         return "\n".join(rows)
 
@@ -71,4 +80,85 @@ def compare(first: Machine, second: Machine) -> Diff:
     for name, value in first.stat.as_dict().items():
         if value != second.stat[name]:
             diff.counters[name] = (value, second.stat[name])
+    if first.more_parts and second.more_parts:
+        figures = zip(_figures(first).items(), _figures(second).values(), strict=True)
+        diff.counters |= {name: (a, b) for (name, a), b in figures if a != b}
+        tasks = [m.sched.tasks for m in (first, second)]
+        for pid in sorted({*tasks[0], *tasks[1]}):
+            found = _process(first, second, tasks[0].get(pid), tasks[1].get(pid))
+            if found:
+                diff.processes[pid] = found
     return diff
+
+
+def _figures(m: Machine) -> dict[str, int]:
+    """What a whole machine has besides free pages, in numbers."""
+    return {
+        "jiffies": m.sched.jiffies,
+        "pages cached": m.filemap.page_cache_size,
+        "active pages": m.swap.nr_active_pages,
+        "inactive pages": m.swap.nr_inactive_pages,
+        "free swap pages": m.swapfile.nr_swap_pages,
+        "files": len(m.diskfs.files),
+    } | {name: getattr(m.sched.kstat, name) for name in ("pswpin", "pswpout", "pgpgin", "pgpgout", "kswapd_runs", "oom_kills")}
+
+
+def _process(first: Machine, second: Machine, a: Task | None, b: Task | None) -> list[str]:
+    """What differs between a process and its twin."""
+    if a is None or b is None:
+        task = a or b
+        assert task is not None
+        return [f"{task.comm} is only in the {'first' if b is None else 'second'}"]
+    found = []
+    for what, x, y in (
+        ("name", a.comm, b.comm),
+        ("minor faults", a.min_flt, b.min_flt),
+        ("major faults", a.maj_flt, b.maj_flt),
+        ("open files", len(a.files), len(b.files)),
+    ):
+        if x != y:
+            found.append(f"{what} {x} and {y}")
+    if a.mm is None or b.mm is None:
+        return found
+    for what, column in (("mapped", "total_vm"), ("resident", "rss"), ("locked", "locked_vm")):
+        x, y = getattr(a.mm, column), getattr(b.mm, column)
+        if x != y:
+            found.append(f"{x} and {y} pages {what}")
+    maps = [mmap_view.maps(mm).splitlines() for mm in (a.mm, b.mm)]
+    for which, mine, other in (("first", *maps), ("second", maps[1], maps[0])):
+        found += [f"region {line} only in the {which}" for line in mine if line not in other][:6]
+    entries = [dict(_entries(m, task)) for m, task in ((first, a), (second, b))]
+    pages = [address for address in sorted({*entries[0], *entries[1]}) if entries[0].get(address, 0) != entries[1].get(address, 0)]
+    if pages:
+        others = f" and {len(pages) - 1} more" if len(pages) > 1 else ""
+        x, y = (_entry_text(table.get(pages[0], 0)) for table in entries)
+        found.append(f"page {pages[0]:#010x}{others}: {x} | {y}")
+    return found
+
+
+def _entries(m: Machine, task: Task) -> Iterator[tuple[int, int]]:
+    """The page table entries of a process that are not empty, by address."""
+    mm = task.mm
+    if mm is None or mm.pgd is None:
+        return
+    for vma in mm.areas():
+        address = vma.vm_start
+        while address < vma.vm_end:
+            following = min((address & -m.pgtable.PMD_SIZE) + m.pgtable.PMD_SIZE, vma.vm_end)
+            at = m.pgtable.pte_lookup(mm, address)
+            if at is not None:
+                table, slot = at
+                for i, entry in enumerate(table[slot : slot + (following - address >> 12)]):
+                    if entry:
+                        yield address + (i << 12), entry
+            address = following
+
+
+def _entry_text(entry: int) -> str:
+    """A page table entry in words."""
+    if not entry:
+        return "not there"
+    if not entry & 0x81:
+        return f"swapped out to page {entry >> 8} of area {entry >> 1 & 0x3F}"
+    marks = [name for name, bit in (("writable", 2), ("accessed", 0x20), ("dirty", 0x40)) if entry & bit]
+    return f"frame {entry >> 12}" + (f" ({', '.join(marks)})" if marks else "")

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 from ..mm.kernel import Kernel
-from ..mm.state import COLUMNS, State, capture
+from ..mm.state import COLUMNS, State, capture, extra_columns
 
 _CHUNK = 1 << 14  # bytes
 
@@ -36,7 +36,8 @@ class KeyFrames:
         """Keep the state of *kernel*, which stands before operation number *op*. Returns the event at which the next one is due."""
         before = self._keys[-1].blobs if self._keys else {}
         state = capture(kernel, columns=False)
-        blobs = {name: self._share(memoryview(blob), before.get(name)) for name, blob in state.blobs.items()}
+        found = extra_columns(kernel.mem) | state.blobs
+        blobs = {name: self._share(memoryview(blob), before.get(name)) for name, blob in found.items()}
         for name in COLUMNS:
             blobs[name] = self._share(memoryview(getattr(kernel.mem, name)).cast("B"), before.get(name))
         self._keys.append(_Key(op, event, blobs, state.plain))

@@ -216,6 +216,13 @@ class Tape:
         assert self._replica is not None
         return self._replica
 
+    def at_end(self) -> Machine:
+        """The machine after the last operation, one that made no event included. Look only."""
+        self._count()
+        self._to_op(len(self._names))
+        self._position = len(self) - 1
+        return self._machine()
+
     def branch(self, event: int) -> tuple[Machine, Tape]:
         """A new machine, standing at the operation boundary at or before *event*, and its own tape.
 
@@ -285,10 +292,14 @@ class Tape:
             while len(self._near) > _NEAR:
                 self._near.popitem(last=False)
         left = offset
+        whole = bool(machine.more_parts)
+        reached: State | None = None
 
         def listen(event: Event) -> None:
-            nonlocal left
+            nonlocal left, reached
             if not left:
+                if whole and reached is None:
+                    reached = capture(machine)
                 raise _Reached
             left -= 1
 
@@ -302,6 +313,8 @@ class Tape:
         finally:
             machine._recorder = None
             machine.wire()
+        if reached is not None:
+            restore(machine, reached)  # a kernel that is interrupted puts things in order on its way out: undo that
 
     def _events_of(self, k: int) -> list[Event]:
         """The events operation *k* makes."""
