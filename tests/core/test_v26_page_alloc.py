@@ -321,3 +321,38 @@ def test_boot_memory_has_a_hint() -> None:
     # A whole page never begins in the rest of another's.
     m.bootmem.alloc_bootmem(100, 32, 16 << 20)
     assert m.bootmem.alloc_bootmem(4096, 4096, 16 << 20) % 4096 == 0
+
+
+@pytest.mark.parametrize("numa", [False, True])
+def test_nodes_are_asked_in_a_ring_from_the_local_one(numa: bool) -> None:
+    nodes = [(0, 4096, 4096, 0), (8192, 0, 4096, 0), (12288, 0, 4096, 0), (16384, 0, 4096, 4096)]
+    m = vmlab.Machine(kernel="2.6", nodes=nodes, numa=numa).power_on()
+    m.check()
+
+    def order(nid: int) -> list[int]:
+        return list(dict.fromkeys(zone.pgdat.nid for zone in m.pgdats[nid].node_zonelists[0]))
+
+    assert [order(nid) for nid in range(4)] == [[0, 1, 2, 3], [1, 2, 3, 0], [2, 3, 0, 1], [3, 0, 1, 2]]
+    assert [(z.pgdat.nid, z.zone_num) for z in m.pgdats[3].node_zonelists[2]][:2] == [(3, 2), (3, 1)]
+    m.set_cpu_node(2)
+    seen = []
+    while (page := m.alloc_pages(GFP_ATOMIC)) is not None:
+        assert page.node is not None
+        if page.node.nid not in seen:
+            seen.append(page.node.nid)
+    # One request goes on to the next node when a zone is down to its mark.
+    assert seen[:4] == [2, 3, 0, 1]
+    with pytest.raises(KernelHang):
+        m.alloc_pages(node=1)
+    m.check()
+    assert lists(m.copy()) == lists(m)
+
+
+def test_node_order_spreads_the_load() -> None:
+    """With CONFIG_NUMA nobody becomes everybody's second choice (find_next_best_node)."""
+    setup = boot("64M").zone_setup
+    setup.kernel = vmlab.Machine(kernel="2.6", nodes=[(i * 8192, 4096 if not i else 0, 4096, 0) for i in range(4)], numa=True)
+    load = [0, 5, 0, 0]
+    assert setup.node_order(0, load) == [0, 2, 3, 1]  # type: ignore[attr-defined]
+    assert load == [0, 5, 3, 0]
+    assert setup.node_order(1, load)[:2] == [1, 3]  # type: ignore[attr-defined]

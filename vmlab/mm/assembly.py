@@ -39,7 +39,7 @@ def class_of(given: Any) -> Any:
 def for_numa(given: type[PageAllocator] | PageAllocator) -> type[PageAllocator]:
     """The same page allocator, going round the nodes of its machine."""
     base = class_of(given)
-    if issubclass(base, _NumaAllocator):
+    if issubclass(base, _NumaAllocator) or base.knows_nodes:
         return base  # type: ignore[no-any-return]
     return type(f"Numa{base.__name__}", (_NumaAllocator, base), {})
 

@@ -30,6 +30,8 @@ def numa_alloc_pages(kernel: Kernel, gfp_mask: int, order: int) -> int | None:
 
 def alloc_pages_node(kernel: Kernel, nid: int, gfp_mask: int, order: int) -> int | None:
     """Allocate on node *nid*: only there with CONFIG_NUMA, anywhere without. kernel: mm/numa.c:alloc_pages_node"""
+    if kernel.page_allocator.knows_nodes:
+        return kernel.page_allocator.alloc_pages_node(nid, gfp_mask, order)
     if not kernel.config.numa:
         return kernel.page_allocator.alloc_pages(gfp_mask, order)
     return kernel.page_allocator.alloc_pages_zonelist(gfp_mask, order, kernel.pgdats[nid].node_zonelists[gfp_mask & GFP_ZONEMASK])

@@ -41,6 +41,8 @@ _UNSOUND_FREE = FORBIDDEN_WHEN_FREED | LRU  # locked, active, or still on an LRU
 class PageAllocator(Part):
     """Physical page allocation: 2^order frames at a time, from the zones a request may use."""
 
+    knows_nodes = False  # whether alloc_pages() itself looks for a node
+
     def attach(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.flags = kernel.mem.flags
@@ -234,6 +236,10 @@ class PageAllocator(Part):
     def _alloc_pages(self, gfp_mask: int, order: int) -> int | None:
         """Ask the only node. With several nodes numa.py replaces this. kernel: mm/page_alloc.c:_alloc_pages"""
         return self.alloc_pages_zonelist(gfp_mask, order, self.kernel.pgdats[0].node_zonelists[gfp_mask & GFP_ZONEMASK])
+
+    def alloc_pages_node(self, nid: int, gfp_mask: int, order: int) -> int | None:
+        """Allocate for node *nid* in an allocator that knows nodes; numa.py does it for this one. kernel: mm/numa.c:alloc_pages_node"""
+        return self._alloc_pages(gfp_mask, order)
 
     def alloc_pages_zonelist(self, gfp_mask: int, order: int, zonelist: Zonelist) -> int | None:
         """The heart of the allocator: try the zones in order, three passes, ever more willing.

@@ -64,7 +64,8 @@ class Startup(Kernel):
     def boot_stages(self) -> tuple[str, ...]:
         """All stages of this machine's boot, in order."""
         if self.config.kernel != "2.4":
-            stages: tuple[str, ...] = _other().STAGES26[self.config.kernel_objects]
+            other = _other()
+            stages: tuple[str, ...] = other.NODE_STAGES if self.config.nodes else other.STAGES26[self.config.kernel_objects]
             return stages
         return ("boot_nodes",) if self.config.nodes else WHOLE_STAGES.get(self.config.kernel_objects or "", BOOT_STAGES)
 
@@ -106,11 +107,11 @@ class Startup(Kernel):
 
     def _other_stage(self, stage: str) -> bool:
         """Run *stage* as another kernel does it; whether it does it in its own way."""
-        before = self.mem.block[:] if self.ready and stage != "mem_init" else None
+        before = self.mem.block[:] if self.ready and stage not in ("mem_init", "boot_nodes") else None
         allocated = self.stat.alloc
         if not _other().run_stage(self, stage):
             return False
-        if stage == "mem_init":
+        if stage in ("mem_init", "boot_nodes"):
             self._mark_owners()
         elif before is not None and self.stat.alloc != allocated:
             self._log_frames(stage, before)

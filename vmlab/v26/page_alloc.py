@@ -38,6 +38,7 @@ class PageAllocator26(SlowPath, PageChecks, PageAllocator):
     """Physical page allocation as 2.6 does it."""
 
     state_names = ("page_state_values",)
+    knows_nodes = True
 
     def attach(self, kernel: Kernel) -> None:
         super().attach(kernel)
@@ -356,12 +357,12 @@ class PageAllocator26(SlowPath, PageChecks, PageAllocator):
         return self._alloc_pages(gfp_mask, order)
 
     def _alloc_pages(self, gfp_mask: int, order: int) -> int | None:
-        """In 2.6 two bits of the mask choose the zonelist, because there are three; before that it was four bits.
+        """In 2.6 the local node is asked for, because its zonelist goes on to all others; before that the nodes were tried in turn.
 
-        Ask the only node.
+        Allocate for the processor's own node.
         kernel: include/linux/gfp.h:alloc_pages_node
         """
-        return self.alloc_pages_zonelist(gfp_mask, order, self._zonelist(0, gfp_mask))
+        return self.alloc_pages_zonelist(gfp_mask, order, self._zonelist(self.kernel.numa_node_id, gfp_mask))
 
     def alloc_pages_node(self, nid: int, gfp_mask: int, order: int) -> int | None:
         """In 2.6 inline, because alloc_pages() is too; before that a function.

@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING, cast
 
 from ..errors import KernelBug
 from ..hw.layout import M32, MAX_DMA_ADDRESS, PAGE_SHIFT, SMP_CACHE_BYTES
-from ..mm.gfp import DMA, HIGHMEM
 from ..mm.kernel import BootConsumer
-from ..mm.mmzone import MAX_NR_ZONES, ZONE_DMA, ZONE_HIGHMEM, ZONE_NORMAL
+from ..mm.mmzone import MAX_NR_ZONES, ZONE_HIGHMEM
 from ..mm.page import BLOCK_FREE, BLOCK_PARKED, BLOCK_RESERVED
 from ..mm.page_flags import RESERVED, ZONE_SHIFT, PG_highmem
 from ..mm.page_init import ZoneSetup
 from .mmzone import MAX_ORDER26, PgData26, Zone26
+from .nodes import NodeOrder
 from .page_alloc import PageAllocator26
 from .page_flags import PRIVATE
 
 if TYPE_CHECKING:
     from ..mm.kernel import Kernel
-    from ..mm.mmzone import PgData, Zone
+    from ..mm.mmzone import PgData
 
 SWAP_CLUSTER_MAX = 32
 BITS_PER_LONG = 32
 
 
-class ZoneSetup26(ZoneSetup):
+class ZoneSetup26(NodeOrder, ZoneSetup):
     """How physical memory becomes zones in 2.6, and the two settings that say how much of it stays free."""
 
     state_names = ("min_free_kbytes", "lowmem_reserve_ratio", "nr_kernel_pages", "nr_all_pages")
@@ -52,26 +52,13 @@ class ZoneSetup26(ZoneSetup):
         """
         return max(super().wait_table_size(pages), 4)
 
-    def build_zonelists(self, pgdat: PgData) -> None:
-        """In 2.6 other nodes are in the list as well, because a request then need not be repeated for each; before that a list was of one
-        node.
+    def free_area_init_node(self, pgdat: PgData, zones_size: list[int], start_pfn: int, holes: list[int] | None) -> None:
+        """In 2.6 a node has no bitmap of valid addresses, because pfn_valid() looks at the nodes; before that each had one.
 
-        Fill the node's fallback orders: its own zones, then those of the nodes that follow it.
-        kernel: mm/page_alloc.c:build_zonelists, build_zonelists_node
+        kernel: mm/page_alloc.c:free_area_init_node
         """
-        nodes = [p for p in self.kernel.pgdats if p.nid > pgdat.nid] + [p for p in self.kernel.pgdats if p.nid < pgdat.nid]
-        for i in range(len(pgdat.node_zonelists)):
-            first = ZONE_NORMAL
-            if i & HIGHMEM:
-                first = ZONE_HIGHMEM
-            if i & DMA:
-                first = ZONE_DMA
-            zonelist: list[Zone] = []
-            for node in (pgdat, *nodes):
-                if first == ZONE_HIGHMEM and node.node_zones[ZONE_HIGHMEM].realsize and not self.kernel.config.highmem:
-                    raise KernelBug("build_zonelists", f"node {node.nid} has high memory, but this kernel is built without it", "highmem")
-                zonelist += [node.node_zones[j] for j in range(first, -1, -1) if node.node_zones[j].realsize]
-            pgdat.node_zonelists[i] = zonelist
+        self.free_area_init_core(pgdat, zones_size, start_pfn, holes)
+        pgdat.node_id = pgdat.nid
 
     def free_area_init_core(self, pgdat: PgData, zones_size: list[int], start_pfn: int, holes: list[int] | None) -> None:
         """In 2.6 there are no bitmaps to allocate, because free blocks are marked in their pages; before that nine a zone.

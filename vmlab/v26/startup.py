@@ -12,6 +12,7 @@ from .page_init import ZoneSetup26, free_high_pages
 
 if TYPE_CHECKING:
     from ..mm.kernel import Kernel
+    from ..mm.startup import Startup
 
 _MEMORY = ("setup_memory_region", "setup_memory", "paging_init", "register_memory", "mem_init")
 BARE = ("setup_memory_region", "setup_memory", "zone_sizes_init", "mem_init", "init_per_zone_pages_min")
@@ -40,7 +41,8 @@ _OF_PARTS = {
     "kswapd_init": "reclaim",
     "shmem_init": "shmem",
 }
-READY26 = frozenset(("mem_init", "init_per_zone_pages_min", *_CACHES, "buffer_init", *_REST, "init_emergency_pool"))
+NODE_STAGES = ("boot_nodes", "init_per_zone_pages_min")
+READY26 = frozenset(("mem_init", "boot_nodes", "init_per_zone_pages_min", *_CACHES, "buffer_init", *_REST, "init_emergency_pool"))
 
 
 def mem_init(kernel: Kernel) -> None:
@@ -62,6 +64,23 @@ def mem_init(kernel: Kernel) -> None:
         kernel.mmu.flush_tlb_all()
 
 
+def boot_nodes(kernel: Kernel) -> None:
+    """In 2.6 all nodes stand before any hands its memory over, because zonelists run through them all; before that the lists were apart.
+
+    kernel: arch/i386/mm/discontig.c:zone_sizes_init, set_highmem_pages_init
+    """
+    for nid in kernel.config.node_init_order:
+        cast("Startup", kernel).init_node(nid)
+    kernel.pgdat_list.sort(key=lambda pgdat: pgdat.nid)
+    cast(ZoneSetup26, kernel.zone_setup).build_all_zonelists()
+    for pgdat in kernel.pgdat_list:
+        kernel.totalram_pages += kernel.bootmem.free_all_bootmem_core(pgdat)
+    for pgdat in kernel.pgdat_list:
+        high = pgdat.node_zones[2]
+        kernel.totalhigh_pages += free_high_pages(kernel, high.start_pfn, high.end_pfn)
+    kernel.totalram_pages += kernel.totalhigh_pages
+
+
 def page_cache_init(kernel: Kernel) -> None:
     """In 2.6 the page cache takes no memory at boot, because each file has a radix tree of its pages; before that one hash served all.
 
@@ -78,6 +97,8 @@ def run_stage(kernel: Kernel, stage: str) -> bool:
     """Do *stage* if it is one that 2.6 has, or does differently. Returns whether it was."""
     if stage == "mem_init":
         mem_init(kernel)
+    elif stage == "boot_nodes":
+        boot_nodes(kernel)
     elif stage == "zone_sizes_init":
         init.zone_sizes_init(kernel)
     elif stage == "init_per_zone_pages_min":
