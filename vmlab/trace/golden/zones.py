@@ -28,6 +28,7 @@ class ZonesReplay:
             highmem_pages=integer(spec, "highmem_param"),
             pse=not integer(spec, "nopse"),
             memfrac=spec["memfrac"],
+            kernel_objects=None,
         )
         bdata = machine.pgdats[0].bdata
         machine.boot_step("setup_memory_region")
