@@ -404,6 +404,7 @@ class Machine(Caches):
     def copy(self) -> Machine:
         """An independent machine in the same state; its own listener and tape are off."""
         other = self.twin(self.mem.copy())
+        other.mem.drop_new_heads(self.mem)
         restore(other, capture(self, columns=False))
         return other
 

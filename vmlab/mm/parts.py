@@ -44,9 +44,17 @@ _KERNEL = {
 PARTS = tuple(name for name in _KERNEL if name not in ("vmscan", "reclaim", "scripted", "page_allocator", "bootmem", "zone_setup"))
 
 
+def part_names(kernel: str = "2.4") -> tuple[str, ...]:
+    """Names of the parts beyond the page allocator, in the order they are attached; 2.6 has some that 2.4 has not."""
+    if kernel != "2.6":
+        return PARTS
+    names: dict[str, tuple[str, str]] = importlib.import_module("vmlab.v26.parts").PARTS26
+    return (*PARTS, *(name for name in names if name not in _KERNEL))
+
+
 def part_class(name: str, kernel: str = "2.4") -> type[Any]:
     """The class of the part called *name* in Linux 2.4 or "2.6"; where 2.6 changed nothing it is 2.4's."""
-    if kernel == "2.6":
+    if kernel == "2.6" or name not in _KERNEL:
         changed: dict[str, tuple[str, str]] = importlib.import_module("vmlab.v26.parts").PARTS26
         if name in changed:
             module, cls = changed[name]

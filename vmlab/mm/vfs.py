@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import KernelBug
 from .errno import EPERM, ETXTBSY
-from .fs import FMODE_WRITE, AddressSpace, AddressSpaceOps, File, FileOps, Inode, SuperBlock
+from .fs import FMODE_WRITE, AddressSpaceOps, File, FileOps, Inode, SuperBlock
 from .gfp import GFP_HIGHUSER
 from .task import CAP_CHOWN, CAP_FOWNER, CAP_FSETID, HZ
 
@@ -50,7 +50,7 @@ def new_inode(kernel: Kernel, ino: int, mode: int, a_ops: AddressSpaceOps, sb: S
     """An inode with an empty page cache of its own. kernel: fs/inode.c:new_inode, alloc_inode"""
     inode = Inode(ino, mode)
     inode.i_sb = sb
-    inode.i_mapping = AddressSpace(kernel, inode, a_ops)
+    inode.i_mapping = kernel.address_space(kernel, inode, a_ops)
     inode.i_mapping.gfp_mask = GFP_HIGHUSER
     return inode
 
@@ -67,7 +67,8 @@ def clear_inode(kernel: Kernel, inode: Inode) -> None:
     inode.i_state = I_CLEAR
     kernel.mappings.pop(mapping.id, None)
     for head in (mapping.clean_pages, mapping.dirty_pages, mapping.locked_pages):
-        kernel.mem.list.drop_head(head)
+        if head:  # 2.6 has no such lists
+            kernel.mem.list.drop_head(head)
 
 
 def iput(kernel: Kernel, inode: Inode) -> None:
