@@ -90,6 +90,13 @@ def test_watermarks_and_reserves(ram: str, marks: list[tuple[int, int, int]], re
     m.check()
 
 
+def test_what_2_6_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="min_free_kbytes"):
+        boot("64M", memfrac="10,10,10")
+    with pytest.raises(KernelBug, match="DMA and high memory"):
+        boot("64M").alloc_pages(3)
+
+
 def test_settings_change_marks_and_reserves() -> None:
     m = boot("64M")
     m.zone_setup.set_min_free_kbytes(4096)  # type: ignore[attr-defined]

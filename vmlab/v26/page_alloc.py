@@ -362,7 +362,12 @@ class PageAllocator26(SlowPath, PageChecks, PageAllocator):
         Allocate for the processor's own node.
         kernel: include/linux/gfp.h:alloc_pages_node
         """
-        return self.alloc_pages_zonelist(gfp_mask, order, self._zonelist(self.kernel.numa_node_id, gfp_mask))
+        kernel = self.kernel
+        which = gfp_mask & GFP_ZONEMASK
+        lists = kernel.pgdats[kernel.numa_node_id].node_zonelists
+        if which == GFP_ZONEMASK:
+            self._zonelist(kernel.numa_node_id, gfp_mask)
+        return self.alloc_pages_zonelist(gfp_mask, order, lists[which])
 
     def alloc_pages_node(self, nid: int, gfp_mask: int, order: int) -> int | None:
         """In 2.6 inline, because alloc_pages() is too; before that a function.

@@ -52,6 +52,13 @@ class ZoneSetup26(NodeOrder, ZoneSetup):
         """
         return max(super().wait_table_size(pages), 4)
 
+    def setup_mem_frac(self, text: str) -> list[int]:
+        """In 2.6 the parameter memfrac= is gone, because min_free_kbytes does its work; before that it set the ratio by zone. Raises ValueError.
+
+        kernel: none (mm/page_alloc.c:setup_mem_frac of 2.4)
+        """
+        raise ValueError(f"memfrac={text!r}: Linux 2.6 has min_free_kbytes instead: machine.zone_setup.set_min_free_kbytes(kB)")
+
     def free_area_init_node(self, pgdat: PgData, zones_size: list[int], start_pfn: int, holes: list[int] | None) -> None:
         """In 2.6 a node has no bitmap of valid addresses, because pfn_valid() looks at the nodes; before that each had one.
 
