@@ -53,7 +53,9 @@ class ZoneSetup26(NodeOrder, ZoneSetup):
         return max(super().wait_table_size(pages), 4)
 
     def setup_mem_frac(self, text: str) -> list[int]:
-        """In 2.6 the parameter memfrac= is gone, because min_free_kbytes does its work; before that it set the ratio by zone. Raises ValueError.
+        """In 2.6 the parameter memfrac= is gone, because min_free_kbytes does its work; before that it set the ratio by zone.
+
+        Raises ValueError.
 
         kernel: none (mm/page_alloc.c:setup_mem_frac of 2.4)
         """
