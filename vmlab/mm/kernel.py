@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from ..hw.e820 import E820Entry
 from ..hw.memory import PhysicalMemory
 from .events import Event, Listener
-from .fs import SWAPPER_SPACE_ID
+from .fs import SWAPPER_SPACE_ID, AddressSpace
 from .mmzone import PgData, Zone
 from .page import MAX_OWNERS, MemMap
 from .page_flags import flag_names
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .fault import Fault
     from .filemap import Filemap
     from .fork import Fork
-    from .fs import AddressSpace, Ops
+    from .fs import Ops
     from .highmem import Highmem
     from .ipc_shm import IpcShm
     from .memory import Memory
@@ -133,6 +133,7 @@ class Kernel:
         self.zone_balance_ratio = [128, 128, 128]
         self.mappings: dict[int, AddressSpace] = {}  # by id, which is what mem.mapping holds
         self.next_mapping_id = SWAPPER_SPACE_ID + 1
+        self.address_space: type[AddressSpace] = AddressSpace  # the class of a new one
         self.ops: dict[str, Ops] = {}  # method tables by name
         self.page_flag_names = flag_names  # PG_ bits in words, in this kernel's
         self.console: list[str] = []  # what printk said, "<level>text"
