@@ -97,6 +97,13 @@ class MemMap:
         other._extra = {name: column[:] for name, column in self._extra.items()}
         return other
 
+    def drop_new_heads(self, original: MemMap) -> None:
+        """Forget list heads that were made since this was copied from *original*: a copied machine's parts make some as they start."""
+        for mine, theirs in ((self._list, original._list), (self._lru, original._lru)):
+            if mine is not None and theirs is not None:
+                del mine.next[len(theirs.next) :], mine.prev[len(theirs.prev) :]
+                mine.free_heads[:] = theirs.free_heads
+
     def bytes_per_frame(self) -> int:
         """Bytes of state kept for each frame."""
         extra = sum(4 for column in (self._mapping, self._next_hash) if column is not None)
