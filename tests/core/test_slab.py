@@ -49,6 +49,8 @@ def test_estimate_fills_the_slab(order: int, size: int, off_slab: bool) -> None:
         (68, SLAB_HWCACHE_ALIGN, 96, 40, 0, False),
         (1284, SLAB_HWCACHE_ALIGN, 1312, 3, 0, False),  # 160 bytes are left: the slab_t moves in again
         (512, 0, 512, 8, 0, True),
+        (576, 0, 576, 7, 0, False),  # 64 bytes are left: just what the slab_t and seven bufctls need
+        (3584, 0, 3584, 1, 0, False),  # an eighth is left over: just acceptable
         (3000, 0, 3000, 5, 2, False),
         (131072, 0, 131072, 1, 5, True),
     ],
@@ -107,6 +109,7 @@ def test_pages_know_their_slab() -> None:
     slab.kfree(objp)
     assert slab.kmem_cache_shrink(place.cache) == 2
     assert not mem.flags[pfn] >> PG_slab & 1
+    assert mem.owner[pfn] == 0
     assert slab.find(objp) is None
 
 
@@ -223,6 +226,39 @@ def test_partial_slabs_serve_before_free_ones_and_the_latest_first() -> None:
     slab.kmem_cache_free(cachep, rows[1][0])
     slab.kmem_cache_free(cachep, rows[2][0])
     assert [slab.kmem_cache_alloc(cachep) for _ in range(3)] == [rows[2][0], rows[1][0], rows[0][-1]]
+
+
+def test_of_the_free_slabs_the_one_emptied_last_serves_first() -> None:
+    slab = start()
+    cachep = create(slab, "c", 1000)
+    rows = fill(slab, cachep, 3)
+    for row in (rows[1], rows[0], rows[2]):
+        for objp in row:
+            slab.kmem_cache_free(cachep, objp)
+    assert slab.kmem_cache_alloc(cachep) == rows[2][-1]
+    for _ in range(3):
+        slab.kmem_cache_alloc(cachep)
+    assert slab.kmem_cache_alloc(cachep) == rows[0][-1]
+
+
+def test_a_new_slab_comes_last_when_another_became_free_meanwhile() -> None:
+    slab = start()
+    cachep = create(slab, "c", 1000)
+    row = fill(slab, cachep, 1)[0]
+    allocator = slab.kernel.page_allocator
+    alloc_pages = allocator.alloc_pages
+
+    def while_it_waits(gfp_mask: int, order: int) -> int | None:
+        for objp in row:
+            slab.kmem_cache_free(cachep, objp)
+        allocator.alloc_pages = alloc_pages  # type: ignore[method-assign]
+        assert slab.kmem_cache_shrink(cachep) == 0  # not while it is growing
+        assert slab.kmem_cache_reap(gfp_mask) == 0
+        return alloc_pages(gfp_mask, order)
+
+    allocator.alloc_pages = while_it_waits  # type: ignore[method-assign]
+    assert slab.kmem_cache_alloc(cachep) == row[-1]
+    assert lengths(cachep) == (0, 1, 1)
 
 
 def test_shrink_takes_free_slabs_from_the_tail() -> None:
