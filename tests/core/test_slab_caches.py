@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 import vmlab
 from vmlab import GFP_ATOMIC, GFP_KERNEL, GFP_USER, KernelBug
 from vmlab.hw.layout import PAGE_OFFSET
+from vmlab.mm.events_slab import SPECS
 from vmlab.mm.page_flags import PG_slab
 from vmlab.mm.slab import SlabAllocator
 from vmlab.mm.slab_cache import DFLGS_GROWN, SLAB_HWCACHE_ALIGN, SLAB_NO_REAP, KmemCache
 from vmlab.mm.slab_colour import compare_colouring
+from vmlab.mm.slab_debug import DebugSlabAllocator, DebugSmpSlabAllocator
 from vmlab.mm.slab_smp import SmpSlabAllocator
 
 from .slabs import create, fill, lengths, start
@@ -381,3 +383,28 @@ def test_kernel_addresses_are_those_of_the_direct_map() -> None:
         m.kernel_read(0x1000, 1)
     with pytest.raises(ValueError, match="direct map"):
         m.kernel_write(PAGE_OFFSET + (16 << 20) - 1, b"ab")
+
+
+@pytest.mark.parametrize("cls", [SlabAllocator, SmpSlabAllocator, DebugSlabAllocator, DebugSmpSlabAllocator])
+def test_every_step_can_be_told(cls: type[SlabAllocator]) -> None:
+    slab = start(cls())
+    told: dict[str, str] = {}
+    slab.on_event = lambda event: told.setdefault(event[0], vmlab.describe(event))
+    cachep = slab.kmem_cache_create("c", 700, 0, 0, visit, visit)
+    plain = create(slab, "plain", 2000)
+    assert cachep is not None
+    for c in (cachep, plain):
+        objects = [slab.kmem_cache_alloc(c) for _ in range(200)]
+        for objp in objects:
+            slab.kmem_cache_free(c, objp)
+        slab.drain_cpu_caches(c)
+    slab.kfree(slab.kmalloc(60))
+    plain.dflags = 0
+    slab.state.clock_searchp = plain
+    assert slab.kmem_cache_reap(GFP_KERNEL)
+    assert slab.kmem_cache_destroy(cachep) == 0
+    area = {spec.name for spec in SPECS}
+    several = {"cc_hit", "cc_refill", "cc_park", "cc_flush", "cc_tune", "smp_call"}
+    missing = area - told.keys() - ({"poison", "red_zone"} if not slab.DEBUG else set())
+    assert missing == (set() if isinstance(slab, SmpSlabAllocator) else several)
+    assert told["cache_create"].startswith("new cache c: objects of ")
