@@ -1,14 +1,19 @@
 """vmlab: the Linux 2.4.22 virtual memory manager as readable Python that runs.
 
 >>> import vmlab
->>> m = vmlab.boot(ram="64M")
+>>> m = vmlab.boot(ram="64M", swap="128M")
+>>> p = m.spawn("editor")
+>>> a = p.mmap(1 << 20)
+>>> p.write(a, b"hello")
+1
 >>> page = m.alloc_pages(vmlab.GFP_KERNEL, order=3)
 >>> m.free_pages(page)
 """
 
 from __future__ import annotations
 
-from .errors import KernelBug, KernelHang, KernelPanic, RecordingError, TraceError, VmlabError
+from .caches import Cache
+from .errors import KernelBug, KernelHang, KernelPanic, ProcessGone, RecordingError, Signalled, TraceError, VmlabError
 from .machine import Machine, boot
 from .mm.bootmem import BootmemAllocator
 from .mm.events import EVENTS, describe
@@ -29,7 +34,11 @@ from .mm.page import Page
 from .mm.page_alloc import PageAllocator
 from .mm.page_init import ZoneSetup
 from .mm.reclaim import Reclaim, ScriptedReclaim
+from .mm.vmscan import Vmscan
+from .process import Address, Errno, Process
+from .syscalls import SYSCALLS
 from .trace.compare import Diff, compare
+from .trace.pagetrace import PageTrace, load_trace, shipped
 from .trace.recording import Tape, record
 from .trace.tapefile import load_recording
 from .trace.workload import WORKLOADS, workload
@@ -48,27 +57,38 @@ __all__ = [
     "PF_FREE_PAGES",
     "PF_MEMALLOC",
     "PF_MEMDIE",
+    "SYSCALLS",
     "WORKLOADS",
+    "Address",
     "BootmemAllocator",
+    "Cache",
     "Diff",
+    "Errno",
     "KernelBug",
     "KernelHang",
     "KernelPanic",
     "Machine",
     "Page",
     "PageAllocator",
-    "RecordingError",
+    "PageTrace",
+    "Process",
+    "ProcessGone",
     "Reclaim",
+    "RecordingError",
     "ScriptedReclaim",
+    "Signalled",
     "Tape",
     "TraceError",
     "VmlabError",
+    "Vmscan",
     "ZoneSetup",
     "boot",
     "compare",
     "describe",
     "gfp_name",
     "load_recording",
+    "load_trace",
     "record",
+    "shipped",
     "workload",
 ]

@@ -281,9 +281,7 @@ class Machine(Caches):
     def free_pages_at(self, address: int, order: int) -> None:
         """Free by kernel virtual address; 0 is ignored. kernel: mm/page_alloc.c:free_pages"""
         if address:
-            if not PAGE_OFFSET <= address < PAGE_OFFSET + (self.max_low_pfn << PAGE_SHIFT):
-                raise ValueError(f"{address:#x} is not in the kernel's direct map")
-            self.free_pages(address - PAGE_OFFSET >> PAGE_SHIFT, order)
+            self.free_pages(self.virt_to_page(address), order)
 
     def set_task_flags(self, flags: int) -> None:
         """Set the PF_ flags of the task that allocates: PF_MEMALLOC, PF_MEMDIE or 0."""

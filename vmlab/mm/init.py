@@ -48,7 +48,7 @@ def pagetable_init(kernel: Kernel) -> None:
     """Build the kernel's page tables: low memory mapped at PAGE_OFFSET, and empty tables for fixmap and pkmap.
 
     With 4 MiB pages (PSE) the direct map needs no page tables, only PAE's middle directory.
-    kernel: arch/i386/mm/init.c:pagetable_init, fixrange_init
+    The fixmap tables are where kmap_atomic has its slots. kernel: arch/i386/mm/init.c:pagetable_init, fixrange_init, kmap_init
     """
     config = kernel.config
     pae = config.pae

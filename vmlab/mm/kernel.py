@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..hw.e820 import E820Entry
+from ..hw.layout import PAGE_OFFSET, PAGE_SHIFT
 from ..hw.memory import PhysicalMemory
 from .events import Event, Listener
 from .fs import SWAPPER_SPACE_ID, AddressSpace
@@ -210,6 +211,15 @@ class Kernel:
     def put_page(self, pfn: int) -> None:
         """Drop a reference, the last one frees the frame. kernel: include/linux/mm.h:put_page, page_cache_release, __free_page"""
         self.page_allocator.free_pages(pfn, 0)
+
+    def virt_to_page(self, address: int) -> int:
+        """The frame behind a kernel *address* of the direct map. Raises ValueError for any other address.
+
+        kernel: include/asm-i386/page.h:virt_to_page, __pa
+        """
+        if not PAGE_OFFSET <= address < PAGE_OFFSET + (self.max_low_pfn << PAGE_SHIFT):
+            raise ValueError(f"{address:#x} is not in the kernel's direct map")
+        return address - PAGE_OFFSET >> PAGE_SHIFT
 
     def printk(self, level: int | None, text: str) -> None:
         """Say something on the console, KERN_ *level* 0 to 7 or None for a call that names none. kernel: kernel/printk.c:printk"""

@@ -155,7 +155,7 @@ class Page:
 
     @property
     def virtual(self) -> int | None:
-        """Kernel virtual address, or None in high memory. kernel: include/linux/mm.h:page_address"""
+        """Kernel virtual address, or None in high memory. kernel: include/linux/mm.h:page_address, include/asm-i386/page.h:__va"""
         zone = self.zone
         if zone is None or zone.zone_num == 2 or self.pfn >= MAXMEM_PFN:
             return None
