@@ -1,4 +1,4 @@
-"""The `vmlab` command: lab, verify, trace, grade, version.
+"""The `vmlab` command: lab, verify, trace, grade, hostdiff, endurance, version.
 
 Each subcommand imports its piece only when it is used, so that `vmlab verify` on a bare Python needs no Jupyter and
 `vmlab --help` is immediate.
@@ -14,6 +14,7 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 
+TOOLS = ("hostdiff", "endurance")  # each a module of vmlab.tools that reads its own options
 EPILOG = """\
 examples:
   vmlab lab                                    open the course in JupyterLab
@@ -63,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("files", metavar="FILE", nargs="+", help="a golden trace")
     commands.add_parser("trace", help="record and look at page traces of real programs", add_help=False)
     commands.add_parser("grade", help="grade a class: DIR holds submitted/", add_help=False)
+    commands.add_parser("hostdiff", help="compare the model with this machine's Linux, call by call", add_help=False)
+    commands.add_parser("endurance", help="random work against a model of what must be read", add_help=False)
     commands.add_parser("version", help="print the version")
     return parser
 
@@ -77,6 +80,8 @@ def _run(options: argparse.Namespace, rest: Sequence[str]) -> int:
         return _entry("vmlab.trace.command", "main")(rest)
     if options.command == "verify":
         return _entry("vmlab.trace.golden", "main")(options.files)
+    if options.command in TOOLS:
+        return _entry(f"vmlab.tools.{options.command}", "main")(rest)
     print(f"vmlab {version()} on Python {platform.python_version()}")
     return 0
 
@@ -96,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cut = 1 if words[:1] == ["trace"] else len(words)
     options, rest = parser.parse_known_args(words[:cut])
     rest += words[cut:]
-    if rest and options.command not in ("lab", "grade", "trace"):
+    if rest and options.command not in ("lab", "grade", "trace", *TOOLS):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         status = _run(options, rest)

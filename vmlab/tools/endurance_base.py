@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import Signalled
+from ..hw.disk import FileDisk
 from ..hw.e820 import parse_size
 from ..machine import Machine
 from ..mm.errno import ESRCH
@@ -57,6 +58,7 @@ class Base:
         self.segments: dict[int, Backing] = {}
         self.off: list[int] = []  # swap areas that are switched off
         self.step = self.touches = self.checks = self.forks = self.kills = self.compared = 0
+        self.check_every = self.next_check = 1000
         self.stamp = 0
         self.data = b""  # what the last call gave besides its number
         self.made: Counter[str] = Counter()
@@ -82,20 +84,36 @@ class Base:
         return value
 
     def bury(self) -> None:
-        """Forget who was killed in the last step, if the machine says so."""
+        """After each step, when shadow and machine should agree: forget who was killed, and check everything if it is time."""
+        if len(self.machine.sched.tasks) != len(self.procs):
+            self._forget_dead()
+        if self.step >= self.next_check:
+            self.next_check = self.step + self.check_every
+            self.check()
+
+    def _forget_dead(self) -> None:
+        """Those whom the machine killed, if it says so; nobody else may be missing."""
         sched = self.machine.sched
-        tasks = sched.tasks
-        if len(tasks) == len(self.procs):
-            return
         self.said.update(sched.killed, sched.selfkill)
-        for pid in [pid for pid in self.procs if pid not in tasks]:
+        for pid in [pid for pid in self.procs if pid not in sched.tasks]:
             if pid not in self.said:
                 raise Difference(f"process {pid} vanished without a signal")
             del self.procs[pid]
             self.kills += 1
-        if len(tasks) != len(self.procs):
-            raise Difference(f"processes {sorted(set(tasks) - set(self.procs))} came from nowhere")
+        if len(sched.tasks) != len(self.procs):
+            raise Difference(f"processes {sorted(set(sched.tasks) - set(self.procs))} came from nowhere")
         self.said.clear()
+
+    def check(self) -> None:
+        """Every invariant of the machine, and the shadow's maps against its areas."""
+        self.machine.check(held=())
+        self.checks += 1
+        for p in self.procs.values():
+            self.compare_map(p)
+        for disk in self.swaps:
+            swapfile = self.machine.block.disks[disk]
+            if isinstance(swapfile, FileDisk):
+                swapfile.commit()  # what is swapped in from now on comes from the file
 
     def settle(self, p: ShadowProcess, first: int, n: int, new: dict[int, int | None]) -> None:
         """A call failed in the middle: each page has its old rights or what *new* says (None: unmapped). See which."""
