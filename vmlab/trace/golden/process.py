@@ -6,7 +6,7 @@ do) and process_devices.py (files, swap, reclaim); here is what all lines have i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ...errors import KernelPanic, TraceError
 from .process_boot import BootLine, Build, make_machine
@@ -15,6 +15,8 @@ from .process_ops import PROCESS_OPS, ProcessOps
 from .process_state import FILE_IO, SWAP, SWAP_CRC, SWAP_IO, StateDump, has_full_swap, mask_of, mask_of_process
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...machine import Machine
     from ...mm.task import Task
 
@@ -41,6 +43,14 @@ class Known(NamedTuple):
     full_swap: bool | None = None
 
 
+class Masks(NamedTuple):
+    """How a line shows which bits of the dump mask are on."""
+
+    of_line: Callable[[Line], int]
+    of_process: Callable[[Line], int]
+    full_swap: Callable[[Line], bool]
+
+
 class ProcessReplay(ProcessOps, DeviceOps):
     """One machine for the whole file, booted by its first operation.
 
@@ -48,6 +58,10 @@ class ProcessReplay(ProcessOps, DeviceOps):
     it (the header tells it as well, in newer traces). The two bits for I/O logs, silent when nothing was
     transferred, show themselves with the first transfer, a full list of swap slots with the first area in use.
     """
+
+    OPS: ClassVar[dict[str, tuple[int, int]]] = _OPS
+    masks: ClassVar[Masks] = Masks(mask_of, mask_of_process, has_full_swap)
+    dump: StateDump
 
     def __init__(self, header: Line) -> None:
         self.build = Build(header)
@@ -72,9 +86,9 @@ class ProcessReplay(ProcessOps, DeviceOps):
             return {"op": op} | self._boot(args)
         if not self.booted:
             raise TraceError("the first operation must be boot")
-        if name not in _OPS:
+        if name not in self.OPS:
             raise TraceError(f"unknown operation {name!r}")
-        least, most = _OPS[name]
+        least, most = self.OPS[name]
         if not least <= len(args) <= most:
             raise TraceError(f"{name} takes {least if least == most else f'{least} to {most}'} numbers, not {len(args)}")
         return {"op": op} | self._operate(line, name, args)
@@ -150,19 +164,19 @@ class ProcessReplay(ProcessOps, DeviceOps):
     def _state(self, line: Line, task: Task | None) -> Line:
         """What the mask asks for. While the mask is not known, the line shows it."""
         if self.mask is None:
-            seen = mask_of(line)
-            about_process = mask_of_process(line)
+            seen = self.masks.of_line(line)
+            about_process = self.masks.of_process(line)
             if self.announced is not None and seen:
                 self.mask, self.process_mask = self.announced, self.announced
                 self.known = Known(bool(self.announced & SWAP_IO), bool(self.announced & FILE_IO), bool(self.announced & SWAP))
             elif seen & ~about_process:
                 self.mask = seen & ~about_process
         if self.process_mask is None and task is not None:
-            about_process = mask_of_process(line)
+            about_process = self.masks.of_process(line)
             if about_process or self.mask is not None:
                 self.process_mask = about_process
         if self.mask is not None and self.known.full_swap is None and any(a.swap_map is not None for a in self.machine.swapfile.swap_info):
-            self.known = self.known._replace(full_swap=has_full_swap(line))
+            self.known = self.known._replace(full_swap=self.masks.full_swap(line))
             if self.known.full_swap:
                 self.mask = self.mask & ~SWAP_CRC | SWAP
         mask, process_mask = self.mask or 0, self.process_mask or 0
