@@ -357,7 +357,7 @@ class DeviceOps:
         tasks = list(machine.sched.tasks.values())
         machine.sched.reaping = False
         try:
-            machine.oom_kill.out_of_memory()
+            self._out_of_memory()
         finally:
             machine.sched.reaping = True
         sent = []
@@ -367,6 +367,9 @@ class DeviceOps:
                 task.pending.clear()
                 task.flags &= ~(PF_MEMDIE | PF_MEMALLOC)
         return {"j": machine.sched.jiffies, "sig": sent, "ret": 0}
+
+    def _out_of_memory(self) -> None:
+        self.machine.oom_kill.out_of_memory()
 
     def op_jiffies(self, value: int) -> Line:
         self.machine.sched.jiffies = value & M32

@@ -18,6 +18,7 @@ from .numa import NumaReplay
 from .process import ProcessReplay
 from .slab import SlabReplay
 from .v26_allocators import Allocators26Replay
+from .v26_process import Process26Replay
 from .vmalloc import VmallocReplay
 from .zones import ZonesReplay
 
@@ -33,6 +34,7 @@ REPLAYS: dict[str, Callable[[Line], Replay]] = {
     "vmalloc": VmallocReplay,
     "highmem": HighmemReplay,
     **dict.fromkeys(("v26-zones", "v26-buddy"), Allocators26Replay),
+    **dict.fromkeys(("v26-mmap", "v26-faults", "v26-swapfile", "v26-vmscan", "v26-oom", "v26-system"), Process26Replay),
     **dict.fromkeys(("mmap", "faults", "swapfile", "vmscan", "pagecache", "shmem", "oom", "system", "pae"), ProcessReplay),
 }
 
