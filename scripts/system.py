@@ -1,4 +1,4 @@
-"""What the tests need that no Python package brings: a Chromium to drive, what Playwright needs to drive it, bubblewrap.
+"""What the tests need that no Python package brings: a Chromium and what Playwright needs to drive it, bubblewrap, valgrind.
 
 `python scripts/system.py` looks for them and installs what is missing where that is possible (Debian, as root).
 A machine that lacks something is no failure here: the tests that miss it say so loudly, and fail when CI=true.
@@ -76,12 +76,15 @@ def main() -> int:
         return 1
     if shutil.which("bwrap") is None and sys.platform == "linux":
         missing.append("bubblewrap")
+    if shutil.which("valgrind") is None and sys.platform == "linux":
+        missing += ["valgrind", "libc6-dbg"]  # without the symbols of ld.so valgrind refuses to start
     if not driver_runs():
         missing.append("libatomic1")
     if missing:
         apt_install(missing)
     print(f"vmlab tests: Chromium: {find_chromium() or 'NONE: the browser tests cannot run'}")
-    print(f"vmlab tests: bubblewrap: {shutil.which('bwrap') or 'NONE: student code runs without its sandbox'}", flush=True)
+    print(f"vmlab tests: bubblewrap: {shutil.which('bwrap') or 'NONE: student code runs without its sandbox'}")
+    print(f"vmlab tests: valgrind: {shutil.which('valgrind') or 'NONE: no program can be recorded'}", flush=True)
     return 0
 
 
