@@ -230,6 +230,7 @@ class Machine(Caches):
             raise ValueError(self._why_not_free(pfn, order))
         if self.tape is not None:
             self.tape.begin("free_pages", (pfn, kind & 15))
+        self.mem.owner[pfn] = 0
         self.page_allocator.free_pages(pfn, kind & 15)
 
     def _why_not_free(self, pfn: int, order: int | None) -> str:
@@ -459,9 +460,9 @@ def boot(ram: int | str = "64M", *, swap: int | str | None = None, **options: An
 
     swap: the size of a swap area to add at once, bytes or text.
 
-    >>> m = boot(ram="64M", swap="128M")
+    >>> m = boot(ram="64M")
     >>> m.alloc_pages(GFP_KERNEL, order=3)
-    <Page 4352 (0x1100000), Normal, allocated order 3, count 1>
+    <Page 4296 (0x10c8000), Normal, allocated order 3, count 1>
     """
     size = parse_size(ram)
     if not options.get("nodes") and options.get("e820") is None and size < 16 << 20:

@@ -158,7 +158,7 @@ def test_where_everything_is_taken_and_nobody_can_be_killed_the_kernel_panics() 
         drain(m)
     # kswapd tried again and again, a second apart: nothing is in the caches, and the whole of memory is the kernel's.
     assert m.sched.kstat.kswapd_runs >= 10 and m.sched.jiffies >= 1000
-    assert m.nr_free_pages() < m.zones[0].pages_min
+    assert m.nr_free_pages() < m.zones[0].pages_low
 
 
 def test_a_page_that_the_cache_holds_is_reclaimed_for_who_asks() -> None:
@@ -188,6 +188,25 @@ def test_what_part_is_automatic() -> None:
         vmlab.boot("16M", kernel_objects=None, parts={"slab": int})
     with pytest.raises(ValueError, match="page allocator only"):
         vmlab.boot("16M", kernel_objects=None, swap="1M")
+
+
+def test_a_frame_forgets_its_owner_when_it_is_freed() -> None:
+    m = vmlab.boot("16M")
+    page = m.alloc_pages(GFP_KERNEL, owner="me")
+    assert page is not None
+    p = m.spawn()
+    a = p.mmap(1 << 20)
+    p.touch_pages(a, 256, True)
+    labels = {m.owners[o] for o in m.mem.owner}
+    assert labels >= {"me", "page table", "page directory", "task", "slab"}
+    p.exit()
+    m.free_pages(page)
+    while m.pgtable.pgtable_cache_size:
+        m.pgtable.pte_free_slow(m.pgtable.pte_quicklist.pop()) if m.pgtable.pte_quicklist else m.pgtable.pgd_quicklist.pop()
+    q = m.spawn()
+    b = q.mmap(8 << 20)
+    q.touch_pages(b, 2000, True)
+    assert all(m.page(q.frame(b + (i << 12)) or 0).owner == "" for i in range(2000))
 
 
 def test_swap_from_the_start() -> None:

@@ -8,6 +8,7 @@ import vmlab
 from vmlab import views
 from vmlab.views.base import esm
 from vmlab.views.framebytes import HEAD, STATES, cells, changes, owner_cells, state_of, tally
+from vmlab.views.timeline import call
 
 
 @pytest.fixture
@@ -161,3 +162,11 @@ def test_what_is_neither_machine_nor_tape_is_refused():
 def test_the_module_is_one_piece():
     text = esm("frames_colours", "frames")
     assert text.startswith("const PALETTE = {") and text.count("export default") == 1
+
+
+def test_a_recorded_operation_reads_like_the_call_it_was():
+    assert call("syscall", (3, "mmap", 0, 4096, 3, 34, -1, 0)) == "process 3: mmap(0, 4096, 3, 34, -1, 0)"
+    assert call("touch", (3, 0x40000000, 1, None, None)) == "touch(3, 0x40000000, 1, None, None)"
+    assert call("add_swap", ("8M", {"priority": 2})) == "add_swap('8M', priority=2)"
+    assert call("user_write", (1, 0x40000000, bytes(5000))).endswith("… (5000))")
+    assert call("alloc_pages", (vmlab.GFP_KERNEL, 2, None, "me")) == "alloc_pages(GFP_KERNEL, 2, owner='me')"

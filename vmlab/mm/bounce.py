@@ -156,6 +156,7 @@ class BounceBuffers:
         if bh_orig.b_end_io is not None:
             bh_orig.b_end_io.end_io(bh_orig, uptodate)
         if len(self.emergency_pages) >= POOL_SIZE:
+            kernel.mem.owner[bh.b_page] = 0
             kernel.put_page(bh.b_page)
         else:
             self.emergency_pages.insert(0, bh.b_page)

@@ -28,7 +28,8 @@ _OBJECTS = ("files_cachep", "fs_cachep", "sigact_cachep")  # of every process, i
 class Fork(Exec):
     """Making, copying and ending processes."""
 
-    state_names = ("mmlist", "max_threads", "total_forks")
+    state_names: tuple[str, ...] = ("mmlist", "max_threads", "total_forks")
+    mm_class: type[MmStruct] = MmStruct
 
     def attach(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -65,7 +66,7 @@ class Fork(Exec):
         address = self._allocate_mm()
         if not address:
             return None
-        mm = MmStruct()
+        mm = self.mm_class()
         mm.address, mm.pid = address, pid
         if not self.mm_init(mm):
             return None
@@ -113,7 +114,7 @@ class Fork(Exec):
         address = self._allocate_mm()
         if not address:
             return -ENOMEM
-        mm = MmStruct()
+        mm = self.mm_class()
         mm.__dict__.update(oldmm.__dict__)
         mm.address, mm.pid = address, task.pid
         if not self.mm_init(mm):
@@ -204,6 +205,7 @@ class Fork(Exec):
     def free_task_struct(self, task: Task) -> None:
         """Give them back. kernel: include/asm-i386/processor.h:free_task_struct"""
         if task.task_pfn:
+            self.kernel.mem.owner[task.task_pfn] = 0
             self.kernel.page_allocator.free_pages(task.task_pfn, 1)
             task.task_pfn = 0
 

@@ -264,6 +264,7 @@ class PageTables(Part):
     def pte_free_slow(self, pfn: int) -> None:
         """Give a page table back to the buddy allocator. kernel: include/asm-i386/pgalloc.h:pte_free_slow"""
         self._plain(pfn)
+        self.kernel.mem.owner[pfn] = 0
         self.kernel.put_page(pfn)
 
     def _plain(self, pfn: int) -> None:
@@ -333,6 +334,7 @@ class PageTables(Part):
             return
         if self.on_event is not None:
             self.on_event(("pgd_free", pgd.pa >> PAGE_SHIFT))
+        self.kernel.mem.owner[pgd.pa >> PAGE_SHIFT] = 0
         self.kernel.put_page(pgd.pa >> PAGE_SHIFT)
 
     def relink(self, pgd: Pgd) -> None:

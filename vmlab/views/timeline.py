@@ -77,4 +77,16 @@ def call(name: str, args: tuple[Any, ...]) -> str:
         gfp, order, node, owner = args
         extra = (f", node={node}" if node is not None else "") + (f", owner={owner!r}" if owner else "")
         return f"alloc_pages({gfp_name(gfp)}, {order}{extra})"
-    return f"{name}({', '.join(map(repr, args))})"
+    named = args[-1] if args and isinstance(args[-1], dict) else {}
+    words = [_short(value) for value in (args[:-1] if named else args)] + [f"{key}={_short(value)}" for key, value in named.items()]
+    if name == "syscall" and len(words) > 1:
+        return f"process {words[0]}: {args[1]}({', '.join(words[2:])})"
+    return f"{name}({', '.join(words)})"
+
+
+def _short(value: Any) -> str:
+    """An argument in a few letters; large numbers are addresses."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1 << 20:
+        return f"{value:#x}"
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:30]}… ({len(value)})" if hasattr(value, "__len__") else f"{text[:40]}…"
