@@ -14,7 +14,7 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 
-TOOLS = ("hostdiff", "endurance")  # each a module of vmlab.tools that reads its own options
+TOOLS = ("hostdiff", "endurance", "diff-26")  # each a module of vmlab.tools that reads its own options
 EPILOG = """\
 examples:
   vmlab lab                                    open the course in JupyterLab
@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("grade", help="grade a class: DIR holds submitted/", add_help=False)
     commands.add_parser("hostdiff", help="compare the model with this machine's Linux, call by call", add_help=False)
     commands.add_parser("endurance", help="random work against a model of what must be read", add_help=False)
+    commands.add_parser("diff-26", help="what Linux 2.6 does differently, chapter by chapter", add_help=False)
     commands.add_parser("version", help="print the version")
     return parser
 
@@ -81,7 +82,7 @@ def _run(options: argparse.Namespace, rest: Sequence[str]) -> int:
     if options.command == "verify":
         return _entry("vmlab.trace.golden", "main")(options.files)
     if options.command in TOOLS:
-        return _entry(f"vmlab.tools.{options.command}", "main")(rest)
+        return _entry(f"vmlab.tools.{options.command.replace('-', '')}", "main")(rest)
     print(f"vmlab {version()} on Python {platform.python_version()}")
     return 0
 
