@@ -10,9 +10,9 @@ from ...mm.gfp import GFP_ATOMIC, GFP_KERNEL, PF_MEMALLOC, PF_MEMDIE
 from ...mm.swap_header import write_header
 from ...v26.gfp import from_native
 from ...v26.mmzone import Zone26
-from ...v26.scan_control import SWAP_CLUSTER_MAX, ScanControl
 from ...v26.swapops import pte_to_swp_entry, swp_entry, swp_entry_to_pte, swp_offset, swp_type
-from ...v26.task_flags import PF_EXITING, PF_SWAPOFF
+from ...v26.task import HZ, PF_EXITING, PF_SWAPOFF
+from ...v26.vmscan_control import SWAP_CLUSTER_MAX, ScanControl
 from .process_devices import DEVICE_OPS, DONE, M32, DeviceOps
 from .process_ops import PROCESS_OPS, ProcessOps, _mm
 
@@ -78,7 +78,7 @@ class ProcessOps26(ProcessOps):
     def op_task(self, task: Task, total_vm: int, *values: int) -> Line:
         utime, stime, start_time, nice, uid, euid, caps, oomkilladj, bits = values
         _mm(task).total_vm = total_vm & M32
-        task.utime, task.stime, task.start_time = utime & M32, stime & M32, start_time
+        task.utime, task.stime, task.start_time = utime & M32, stime & M32, start_time * HZ
         task.nice = nice
         task.uid, task.euid, task.cap_effective = uid & M32, euid & M32, caps & M32
         cast(Any, task).oomkilladj = oomkilladj
@@ -155,19 +155,14 @@ class DeviceOps26(DeviceOps):
 
     def op_fread(self, fd: int, pos: int, count: int) -> Line:
         got = super().op_fread(fd, pos, count)
-        ra: Any = cast(Any, self._file(fd)).f_ra
+        filemap: Any = self.machine.filemap
+        ra = filemap.ra_state(self._file(fd))
         shown = [ra.start, ra.size, ra.flags, ra.cache_hit, ra.prev_page, ra.ahead_start, ra.ahead_size, ra.mmap_hit]
         return got | {"ra": [value & M32 for value in shown]}
 
-    def op_fsync(self, fd: int) -> Line:
-        filemap: Any = self.machine.filemap
-        mapping = self._file(fd).inode.i_mapping
-        error = filemap.filemap_fdatawrite(mapping)
-        return {"ret": filemap.filemap_fdatawait(mapping) or error}
-
     def op_invalidate(self, fd: int) -> Line:
         filemap: Any = self.machine.filemap
-        return {"ret": filemap.invalidate_inode_pages(self._file(fd).inode.i_mapping)}
+        return {"ret": filemap.invalidate_inode_pages(self._file(fd).inode)}
 
     def op_share(self, fd: int) -> Line:
         inode = self._file(fd).inode
@@ -184,7 +179,8 @@ class DeviceOps26(DeviceOps):
     # -- reclaim ------------------------------------------------------------------------------
 
     def _scan_control(self, priority: int, nr_to_scan: int = 0) -> ScanControl:
-        sc = ScanControl(GFP_KERNEL, priority, cast("PageAllocator26", self.machine.page_allocator).page_state.nr_mapped)
+        sc = ScanControl(GFP_KERNEL, cast("PageAllocator26", self.machine.page_allocator).page_state.nr_mapped)
+        sc.priority = priority
         sc.nr_to_scan = nr_to_scan & M32
         sc.nr_to_reclaim = SWAP_CLUSTER_MAX
         return sc
