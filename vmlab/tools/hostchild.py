@@ -46,7 +46,8 @@ def main(words: list[str]) -> None:
                     found[i] = 1
                 if read(zero, a + i * PAGE, 1) == 1:
                     found[i] |= 2
-            os.read(drain, b)
+            if any(bits & 1 for bits in found):
+                os.read(drain, b)
             os.write(answers, found)
         elif what == BRK:  # the break to *a* bytes past its base; *b*: find a new base
             now = call(word(SYS_BRK), word(0))
