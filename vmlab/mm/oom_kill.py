@@ -20,7 +20,7 @@ M32 = 0xFFFFFFFF
 class OomKill(Part):
     """The out-of-memory killer. Its clock is in jiffies: ``first`` and ``last`` failure, and ``lastkill``."""
 
-    state_names = ("count", "first", "last", "lastkill")
+    state_names: tuple[str, ...] = ("count", "first", "last", "lastkill")
 
     def __init__(self) -> None:
         super().__init__()

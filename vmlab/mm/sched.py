@@ -42,7 +42,7 @@ class KernelStat:
 class Sched(Part):
     """Tasks, time, waiting, and the turns of kswapd."""
 
-    state_names = (
+    state_names: tuple[str, ...] = (
         "tasks",
         "jiffies",
         "last_pid",
@@ -282,14 +282,17 @@ class Sched(Part):
         """
         if self.kernel.swapfile.nr_swap_pages <= 0:
             return  # time decides: in the end somebody is killed, or the kernel panics
+        self._check_repetition("nobody is killed for it while swap slots are left")
+
+    def _check_repetition(self, why: str) -> None:
+        """Raise KernelHang when nothing changes any more; *why* that never ends."""
         now = self._fingerprint()
         if now == self._seen:
             self._repeats += 1
         if self._repeats >= 3:  # not at once: bits in page tables, which the numbers do not show, may have changed
             raise KernelHang(
                 "__alloc_pages",
-                "order ≤ 3 with __GFP_WAIT is retried until it succeeds; nothing can be reclaimed, nothing changes any more, "
-                "and nobody is killed for it while swap slots are left",
+                f"order ≤ 3 with __GFP_WAIT is retried until it succeeds; nothing can be reclaimed, nothing changes any more, and {why}",
             )
         if self.op_yields & (self.op_yields - 1) == 0:
             self._seen, self._repeats = now, 0
@@ -302,7 +305,7 @@ class Sched(Part):
         found += [zone.free_pages for zone in kernel.zone_table.values()]
         for task in self.tasks.values():
             if task.mm is not None:
-                found += [task.pid, task.mm.rss, task.mm.swap_address]
+                found += [task.pid, task.mm.rss, getattr(task.mm, "swap_address", 0)]
         hand = getattr(kernel.reclaim, "swap_mm", None)  # somebody's own reclaim may have none
         found += [-2 if hand is None else hand.pid, kernel.swapfile.nr_swap_pages]
         found += [self.kstat.pswpin, self.kstat.pswpout, self.kstat.pgpgin, self.kstat.pgpgout]

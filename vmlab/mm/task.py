@@ -41,6 +41,8 @@ class Task:
     """
 
     rt_priority = 0  # above 0: real time, which lets 2.6 take more of the reserves
+    oomkilladj = 0  # 2.6: its badness is shifted left by so much (right when negative)
+    parent: Task | None = None  # kept by 2.6 only
 
     def __init__(self, pid: int = 0, comm: str = "swapper") -> None:
         self.pid = pid

@@ -8,5 +8,8 @@ PARTS26: dict[str, tuple[str, str]] = {
     "zone_setup": ("page_init", "ZoneSetup26"),
     "reclaim": ("reclaim", "Reclaim26"),
     "scripted": ("reclaim", "ScriptedReclaim26"),
-    "vmscan": ("reclaim", "IdleVmscan26"),
+    "vmscan": ("vmscan", "Vmscan26"),
+    "oom_kill": ("oom_kill", "OomKill26"),
+    "sched": ("sched", "Sched26"),
+    "page_writeback": ("page_writeback", "PageWriteback"),
 }

@@ -37,7 +37,7 @@ _OF_PARTS = {
     "prio_tree_init": "mmap",
     "anon_vma_init": "memory",
     "radix_tree_init": "filemap",
-    "page_writeback_init": "filemap",
+    "page_writeback_init": "page_writeback",
     "kswapd_init": "reclaim",
     "shmem_init": "shmem",
 }
