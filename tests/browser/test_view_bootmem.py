@@ -46,7 +46,7 @@ def test_stepping_with_the_mouse_moves_picture_and_widget(lab: LabPage) -> None:
     assert ink(view, ".vml-whole").get("#009e73", 0) > 10 * kernel_blue  # nearly everything is in the buddy lists
     lists = view.locator(".vml-columns").all()
     spoken = [element.get_attribute("aria-label") for element in lists]
-    shown: list[list[int]] = lab.kernel("[z.nr_free() for z in __import__('vmlab').boot(ram='64M').zones]")
+    shown: list[list[int]] = lab.kernel("[z.nr_free() for z in __import__('vmlab').Machine('64M').power_on(until='mem_init').zones]")
     for label, counts in zip(spoken, shown, strict=True):
         assert label is not None and label.endswith(", ".join(f"{n} of order {order}" for order, n in enumerate(counts)))
     view.get_by_text("In words and numbers").click()
