@@ -49,12 +49,15 @@ def main(words: list[str]) -> None:
             if any(bits & 1 for bits in found):
                 os.read(drain, b)
             os.write(answers, found)
-        elif what == BRK:  # the break to *a* bytes past its base; *b*: find a new base
+        elif what == BRK:  # the break to *a* bytes past its base; *b* 1: find a new base, 2: only if it was moved
             now = call(word(SYS_BRK), word(0))
-            if b or now != last:
+            if b == 2 and now == last:
+                os.write(answers, ANSWER.pack(base, 0))
+                continue
+            if b == 1 or now != last:
                 base = (now + PAGE - 1) & -PAGE
                 last = call(word(SYS_BRK), word(base))
-                os.write(answers, ANSWER.pack(base, 0 if b else MOVED))
+                os.write(answers, ANSWER.pack(base, 0 if b == 1 else MOVED))
                 continue
             last = call(word(SYS_BRK), word(base + a))
             os.write(answers, ANSWER.pack(last - base, 0))

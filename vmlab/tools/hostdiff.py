@@ -83,7 +83,7 @@ class HostDiff:
         self.model = ModelProcess()
         self.host = HostProcess(directory)
         self.probe_every = probe_every
-        self.calls = self.probed = self.moved = 0
+        self.calls = self.probed = self.moved = self.rebased = 0
         self.made: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.odd: list[tuple[int, int, int]] = []  # pages whose reading is not compared
@@ -246,6 +246,7 @@ class HostDiff:
         theirs = self.host.brk(offset)
         if theirs.errno == hostchild.MOVED:
             self.model.brk(0)
+            self.rebased += 1
             return
         ours = self.model.brk(offset)
         self.say.append(f"brk(base + {offset:#x}): model {ours}, host {theirs}")
@@ -264,10 +265,18 @@ class HostDiff:
                 raise self.differ(
                     "maps differ: model {}, host {}".format(*(run and f"{run[0]:#x}-{run[1]:#x} {run[2]:03b}" for run in wrong))
                 )
-        mine, real = clip(ours, HEAP, HEAP_PAGES), clip(theirs, self.host.heap, HEAP_PAGES)
-        heaps = [[(a - base, b - base, rights & 3) for a, b, rights in runs] for runs, base in ((mine, HEAP), (real, self.host.heap))]
-        if merge(heaps[0]) != merge(heaps[1]):
-            raise self.differ(f"heaps differ: model {merge(heaps[0])}, host {merge(heaps[1])}")
+        heaps = self.heaps(ours, theirs)
+        if heaps[0] != heaps[1] and self.host.break_moved():
+            self.model.brk(0)  # "brk-start"
+            self.rebased += 1
+            heaps = self.heaps(self.model.areas(), self.host.areas())
+        if heaps[0] != heaps[1]:
+            raise self.differ(f"heaps differ: model {heaps[0]}, host {heaps[1]}")
+
+    def heaps(self, ours: list[Run], theirs: list[Run]) -> list[list[Run]]:
+        """What both have above the base of their breaks, as distances from it; without the right to execute ("heap-exec")."""
+        both = ((clip(runs, base, HEAP_PAGES), base) for runs, base in ((ours, HEAP), (theirs, self.host.heap)))
+        return [merge([(a - base, b - base, rights & 3) for a, b, rights in runs]) for runs, base in both]
 
     def compare_pages(self) -> None:
         """Read and write every page for real."""
@@ -291,7 +300,7 @@ class HostDiff:
         chosen = "the same addresses chosen" if self.host.exact else "addresses chosen by the kernel not compared (no personality here)"
         return (
             f"{self.calls} calls: {each}\n{self.probed} pages read and written in both\n"
-            f"{chosen}; {self.moved} moved mappings brought together\n"
+            f"{chosen}; {self.moved} moved mappings brought together; the base of the break moved {self.rebased} times\n"
             f"0 differences; {len(EXCEPTIONS)} documented exceptions"
         )
 

@@ -80,6 +80,7 @@ class HostProcess:
         self.child = subprocess.Popen(
             [sys.executable, "-I", "-S", hostchild.__file__, str(request_end), str(answer_end), str(zero)],
             pass_fds=inherited,
+            env={**os.environ, "GLIBC_TUNABLES": "glibc.malloc.top_pad=67108864"},  # malloc is to leave the break alone
             preexec_fn=lambda: libc.personality(ADDR_NO_RANDOMIZE),
         )
         for fd in (request_end, answer_end, zero):
@@ -87,7 +88,7 @@ class HostProcess:
         self.maps_path = f"/proc/{self.child.pid}/maps"
         try:
             self.heap = self.ask(hostchild.BRK, 0, 0, 1).value
-            runs = self.runs()
+            runs = self.areas()
         except OSError as error:
             self.close()
             raise NotHere(f"the child process cannot be used here: {error}") from None
@@ -128,7 +129,13 @@ class HostProcess:
             self.heap = ret.value
         return ret
 
-    def areas(self) -> list[tuple[int, int, int]]:
+    def break_moved(self) -> bool:
+        """Whether the child's own malloc has moved the break since our last call; then it has a new base."""
+        ret = self.ask(hostchild.BRK, 0, 0, 2)
+        self.heap = ret.value
+        return ret.errno == hostchild.MOVED
+
+    def areas(self) -> list[Run]:
         """Every area the child has, from /proc."""
         found = []
         with open(self.maps_path, "rb") as maps:
@@ -137,8 +144,6 @@ class HostProcess:
                 start, end = where.split(b"-")
                 found.append((int(start, 16), int(end, 16), (rights[0] == 114) | (rights[1] == 119) << 1 | (rights[2] == 120) << 2))
         return found
-
-    runs = areas
 
     def probe(self, first: int, pages: int) -> bytes:
         """Which pages can really be read (1) and written (2)."""
