@@ -65,7 +65,7 @@ class Endurance(Calls):
     def one(self) -> None:
         """One random thing."""
         rng = self.rng
-        if 2 * len(self.procs) < self.most or (len(self.procs) < self.most and rng.random() < 0.02):
+        if 2 * len(self.procs) < self.most or (len(self.procs) < self.most and rng.random() < 0.002):
             self.spawn()
             return
         p = rng.choice(list(self.procs.values()))

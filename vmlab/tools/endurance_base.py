@@ -217,12 +217,15 @@ class Base:
         if not p.regions:
             return
         first, n = rng.choice(p.regions)
-        at, near = rng.randrange(n), rng.choice((2.0, 20.0, 200.0))
+        at = next((page for page in (first + rng.randrange(n) for _ in range(8)) if not p.signal(page, False)), first)
+        if p.signal(at, False) and rng.random() < 0.8:
+            return
+        near = rng.choice((2.0, 20.0, 200.0))
         for _ in range(rng.choice((5, 20, 100))):
-            page = first + (at + int(rng.expovariate(1.0 / near))) % n
-            if rng.random() < 0.01:
-                page += n
-            self.touch(p, page, rng.random() < 0.4)
+            page, write = first + (at - first + int(rng.expovariate(1.0 / near))) % n, rng.random() < 0.4
+            if p.signal(page, write) and rng.random() < 0.9:
+                page, write = at, False
+            self.touch(p, page, write)
             if p.pid not in self.procs:
                 return
 
