@@ -49,6 +49,7 @@ class BlockLayer(Part):
     -(…) for a write, file transfers as [rw, file label, page index]. ``file_reads`` and ``file_writes`` always count.
     """
 
+    busy = _LOCKED  # a page must be this to be transferred
     state_names = ("disks", "file_reads", "file_writes", "fio_log", "io_log", "log", "next_file_disk", "queue")
 
     def __init__(self) -> None:
@@ -114,7 +115,7 @@ class BlockLayer(Part):
 
         kernel: drivers/block/ll_rw_blk.c:submit_bh, __make_request, include/linux/blkdev.h:blk_queue_bounce
         """
-        if not self.flags[pfn] & _LOCKED:
+        if not self.flags[pfn] & self.busy:
             raise KernelPanic("brw_page: page not locked for I/O")
         ev = self.on_event
         if ev is not None:

@@ -51,7 +51,8 @@ class VmOps(Ops):
 
     open: Any = None  # (vma) -> None
     close: Any = None  # (vma) -> None
-    nopage: Any = None  # (vma, address, unused) -> frame, NOPAGE_SIGBUS or NOPAGE_OOM
+    nopage: Any = None  # (vma, address, unused) -> frame, NOPAGE_SIGBUS or NOPAGE_OOM; in 2.6 the third is a list of one, for FAULT_MINOR or _MAJOR
+    populate: Any = None  # 2.6: (vma, address, length, prot, pgoff, nonblock) -> int
 
 
 class FileOps(Ops):

@@ -101,9 +101,13 @@ class FileRaState:
     def copy(self) -> FileRaState:
         """Another one with the same values."""
         new = FileRaState(self.ra_pages)
-        for name in self.__slots__:
-            setattr(new, name, getattr(self, name))
+        new.assign(self)
         return new
+
+    def assign(self, other: FileRaState) -> None:
+        """Take over *other*'s values."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(other, name))
 
     def __repr__(self) -> str:
         return f"<FileRaState {self.start}+{self.size}, ahead {self.ahead_start}+{self.ahead_size}>"
