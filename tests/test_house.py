@@ -28,7 +28,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 PURE = {"errors", "hw", "mm", "v26", "machine", "caches", "process", "system", "syscalls", "trace"}
 
 # One accelerator: the module, what it imports, and that it does so inside a function, when it is first of use.
-ACCELERATOR = ("vmlab.trace.fastpath", "numpy")
+ACCELERATORS = [("vmlab.trace.fastpath", "numpy"), ("vmlab.trace.curves", "numpy")]
 
 # Imports that go up on purpose, inside a function, at the moment a reader asks for them.
 UPWARDS = {("machine", "trace")}  # m.record() hands out a tape
@@ -121,12 +121,12 @@ def test_the_core_is_pure_python():
         for name, line in imports(source, module, package) if layer(module) in PURE else ():
             if name.partition(".")[0] in {*sys.stdlib_module_names, "vmlab"}:
                 continue
-            if (module, name) == ACCELERATOR and source.splitlines()[line - 1].startswith("    "):
-                fast.append(line)
+            if (module, name) in ACCELERATORS and source.splitlines()[line - 1].startswith("    "):
+                fast.append(module)
             else:
                 wrong.append(f"{show(path)}:{line} imports {name}")
     assert not wrong, "only the standard library in hw, mm, machine and trace:\n" + "\n".join(wrong)
-    assert len(fast) == 1, f"one accelerator, imported in one place: {fast}"
+    assert set(fast) == {module for module, _ in ACCELERATORS}, f"an accelerator that nobody uses: {fast}"
 
 
 def test_importing_and_booting_load_no_third_party_module():

@@ -38,7 +38,9 @@ from .mm.vmscan import Vmscan
 from .process import Address, Errno, Process
 from .syscalls import SYSCALLS
 from .trace.compare import Diff, compare
+from .trace.curves import Curve, miss_ratio_curve
 from .trace.pagetrace import PageTrace, load_trace, shipped
+from .trace.policies import POLICIES, Policy, compare_policies, simulate
 from .trace.recording import Tape, record
 from .trace.tapefile import load_recording
 from .trace.workload import WORKLOADS, workload
@@ -57,11 +59,13 @@ __all__ = [
     "PF_FREE_PAGES",
     "PF_MEMALLOC",
     "PF_MEMDIE",
+    "POLICIES",
     "SYSCALLS",
     "WORKLOADS",
     "Address",
     "BootmemAllocator",
     "Cache",
+    "Curve",
     "Diff",
     "Errno",
     "KernelBug",
@@ -71,6 +75,7 @@ __all__ = [
     "Page",
     "PageAllocator",
     "PageTrace",
+    "Policy",
     "Process",
     "ProcessGone",
     "Reclaim",
@@ -84,11 +89,14 @@ __all__ = [
     "ZoneSetup",
     "boot",
     "compare",
+    "compare_policies",
     "describe",
     "gfp_name",
     "load_recording",
     "load_trace",
+    "miss_ratio_curve",
     "record",
     "shipped",
+    "simulate",
     "workload",
 ]
