@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ...mm.task import Task
     from ...v26.mmzone import PgData26
     from ...v26.page_alloc import PageAllocator26
+    from .v26_state import StateDump26
 
 Line = dict[str, Any]
 MAX_SWAPFILES = 32
@@ -104,6 +105,7 @@ class ProcessOps26(ProcessOps):
 class DeviceOps26(DeviceOps):
     """Files, swap, reclaim, the OOM killer."""
 
+    dump: StateDump26
     swap_files: dict[int, Inode]
 
     # -- memory and swap ----------------------------------------------------------------------
@@ -131,6 +133,7 @@ class DeviceOps26(DeviceOps):
         return DONE
 
     def op_swapon(self, number: int, flags: int = 0) -> Line:
+        self.dump.swapons += 1
         return {"ret": self.machine.swapfile.sys_swapon(self.swap_files.get(number, number), flags)}
 
     def op_swapoff(self, number: int) -> Line:

@@ -139,6 +139,7 @@ class StateDump26(StateDump):
         super().__init__(machine, 2)
         self.low_zones = common.low_zones(machine)
         self.rows = PageRows(machine, self._label)
+        self.swapons = 0  # calls so far
         self._kept = Kept(machine.mem.frames, self.rows.text)
 
     def _label(self, mapping: int) -> int:
@@ -266,8 +267,8 @@ class StateDump26(StateDump):
             "sc": machine.swap_state.swapper_space.nrpages,
             "nrswap": machine.swapfile.nr_swap_pages,
             "ksw": stat.kswapd_runs,
-            "cw": getattr(stat, "congestion_waits", 0),
-            "bdf": getattr(stat, "pdflush_requests", 0),
+            "cw": stat.congestion_waits,
+            "bdf": stat.pdflush_requests,
             "oom": stat.oom_kills,
             "j": machine.sched.jiffies,
             "kmo": cast("PgData26", machine.pgdats[0]).kswapd_max_order,
@@ -280,10 +281,10 @@ class StateDump26(StateDump):
     # -- swap ---------------------------------------------------------------------------------
 
     def swap(self, full: bool) -> Line:
-        """Swap areas with their slots and extents."""
+        """Swap areas with their slots and extents: as many rows as there were calls of swapon."""
         swapfile = self.machine.swapfile
         areas = []
-        for number, area in enumerate(cast(list[Any], swapfile.swap_info[: swapfile.nr_swapfiles])):
+        for number, area in enumerate(cast(list[Any], swapfile.swap_info[: self.swapons])):
             swap_map = area.swap_map
             raw = swap_map.raw(0, len(swap_map) - 1) if swap_map is not None and len(swap_map) else b""
             used, text = self._slot_text.setdefault(number, SlotText()).text(raw)
