@@ -8,7 +8,7 @@ from playwright.sync_api import Locator
 
 from tests.browser.lab_page import LabPage
 
-BOOT = "import vmlab\nfrom vmlab import views\nm = vmlab.boot(ram='64M')\n"
+BOOT = "import vmlab\nfrom vmlab import views\nm = vmlab.boot(ram='64M', kernel_objects=None)\n"
 SHOW = BOOT + "b = views.buddy(m)\nb"
 # The lists up to order 8 are used up first, so that the next page splits a block of order 9.
 SPLIT = BOOT + """for order in (0, 1, 2, 3, 4, 5, 8): m.alloc_pages(vmlab.GFP_KERNEL, order, owner='filler')
@@ -92,7 +92,7 @@ def test_a_workload_runs_from_the_keyboard(lab: LabPage) -> None:
     lab.page.keyboard.type("150")
     lab.press("Enter")
     lab.kernel_says("m.tape.n_ops >= 75", True)
-    lab.execute("twin = vmlab.boot(ram='64M'); twin.run(vmlab.workload('mixed', 7, 150))")
+    lab.execute("twin = vmlab.boot(ram='64M', kernel_objects=None); twin.run(vmlab.workload('mixed', 7, 150))")
     assert lab.kernel("m.buddyinfo() == twin.buddyinfo()"), "the seed and the number of steps were taken"
     at(lab, lab.kernel("len(m.tape) - 1"))
     agree(lab, view)
