@@ -38,6 +38,7 @@ from .mm.vmscan import Vmscan
 from .process import Address, Errno, Process
 from .syscalls import SYSCALLS
 from .trace.compare import Diff, compare
+from .trace.compare26 import KernelComparison, compare_kernels
 from .trace.curves import Curve, miss_ratio_curve
 from .trace.pagetrace import PageTrace, load_trace, shipped
 from .trace.policies import POLICIES, Policy, compare_policies, simulate
@@ -69,6 +70,7 @@ __all__ = [
     "Diff",
     "Errno",
     "KernelBug",
+    "KernelComparison",
     "KernelHang",
     "KernelPanic",
     "Machine",
@@ -89,6 +91,7 @@ __all__ = [
     "ZoneSetup",
     "boot",
     "compare",
+    "compare_kernels",
     "compare_policies",
     "describe",
     "gfp_name",

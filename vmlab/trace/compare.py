@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 from ..machine import Machine
 from ..mm import mmap_view
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..mm.task import Task
+    from .compare26 import KernelComparison, Workload
 
 __all__ = ["Diff", "compare"]
 
@@ -58,7 +59,43 @@ def _kind(value: int, owner: str) -> str:
     return "reserved" if value & 0x20 else "hole" if value & 0x10 else "inside a block"
 
 
-def compare(first: Machine, second: Machine) -> Diff:
+@overload
+def compare(first: Machine, second: Machine) -> Diff: ...
+
+
+@overload
+def compare(
+    first: Workload,
+    *,
+    kernels: tuple[str, str] = ("2.4", "2.6"),
+    ram: int | str | None = None,
+    swap: int | str | None = None,
+    samples: int = 200,
+    **options: Any,
+) -> KernelComparison: ...
+
+
+def compare(first: Any, second: Machine | None = None, **options: Any) -> Diff | KernelComparison:
+    """What differs between two machines; or, given one workload, what differs between two kernels that run it.
+
+    >>> compare(m, m.copy())
+    >>> compare("backup", kernels=("2.4", "2.6"))
+
+    For workloads and their options see :func:`vmlab.trace.compare26.compare_kernels`. Raises ValueError for
+    machines with different zones, or an unknown workload; TypeError for anything else.
+    """
+    if isinstance(first, Machine):
+        if not isinstance(second, Machine) or options:
+            raise TypeError("compare(machine, machine) or compare(workload, kernels=…)")
+        return compare_machines(first, second)
+    if second is not None:
+        raise TypeError("compare(machine, machine) or compare(workload, kernels=…)")
+    from .compare26 import compare_kernels
+
+    return compare_kernels(first, **options)
+
+
+def compare_machines(first: Machine, second: Machine) -> Diff:
     """What differs between two machines. Raises ValueError when they have different zones."""
     shape = [[(z.index, z.start_pfn, z.size) for z in m.zones] for m in (first, second)]
     if shape[0] != shape[1]:

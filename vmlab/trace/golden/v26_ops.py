@@ -141,6 +141,8 @@ class DeviceOps26(DeviceOps):
 
     def op_mapswap(self, area: int, offset: int) -> Line:
         swapfile: Any = self.machine.swapfile
+        if not 0 <= area < len(swapfile.swap_info) or not swapfile.swap_info[area].extent_list:
+            raise TraceError(f"there is no swap area {area}")
         return {"ret": swapfile.map_swap_page(swapfile.swap_info[area], offset)}
 
     def op_swpenc(self, kind: int, offset: int) -> Line:
