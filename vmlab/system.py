@@ -33,6 +33,7 @@ __all__ = ["System"]
 P = ParamSpec("P")
 R = TypeVar("R")
 HEAP_START = 0x0804A000  # where the heap of a process without a program begins
+_32_BIT = {"brk", "mmap", "munmap", "mprotect", "mremap", "mlock", "munlock", "mlockall", "madvise", "msync", "mincore"}
 STACK_PAGES = 2  # of a process without a program: what its arguments take
 
 
@@ -124,6 +125,10 @@ class System(Startup):
         call = SYSCALLS.get(name)
         if call is None:
             raise ValueError(f"no system call {name!r}; there are {', '.join(SYSCALLS)}")
+        if name in _32_BIT:
+            for value in args[:5]:  # not mmap's offset, which is cut into pages first
+                if not isinstance(value, int) or not -(1 << 31) <= value < 1 << 32:
+                    raise ValueError(f"{name}: {value!r} does not fit a register of the i386: whole numbers of 32 bits")
         with self.running(self._task(pid)):
             return call(self._me(), *args)
 
