@@ -48,6 +48,7 @@ class Areas(Part):
     """Finding and linking areas; the base of Mmap."""
 
     state_names: tuple[str, ...] = ("structs",)
+    area_class: type[VmArea] = VmArea
 
     def attach(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -65,7 +66,7 @@ class Areas(Part):
             return None
         vma = self.structs.get(address)
         if vma is None:
-            vma = VmArea(None)
+            vma = self.area_class(None)
             vma.address = address
             if self.kernel.config.kernel_objects in ("ram", "vm-only"):
                 self.structs[address] = vma

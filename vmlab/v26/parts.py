@@ -23,4 +23,11 @@ PARTS26: dict[str, tuple[str, str]] = {
     "swap_state": ("swap_state", "SwapState26"),
     "page_io": ("page_io", "PageIo26"),
     "swapfile": ("swapfile", "SwapFile26"),
+    "mmap": ("mmap", "Mmap26"),
+    "mprotect": ("mprotect", "Mprotect26"),
+    "mremap": ("mremap", "Mremap26"),
+    "mlock": ("mlock", "Mlock26"),
+    "fork": ("fork", "Fork26"),
+    "fremap": ("fremap", "Fremap"),
+    "hugetlb": ("hugetlb", "HugeTlb"),
 }
