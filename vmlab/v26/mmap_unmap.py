@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 class Unmapping26(Places, Unmapping):
     """do_munmap, exit_mmap, and the accounts of promised memory; the base of Mmap26."""
 
-    state_names: tuple[str, ...] = (*Places.state_names, "max_map_count", "vm_committed_space")
+    state_names: tuple[str, ...] = (*Places.state_names, "max_map_count", "vm_committed_space", "config_proc_fs")
 
     def attach(self, kernel: Kernel) -> None:
         super().attach(kernel)
+        self.config_proc_fs = True  # CONFIG_PROC_FS: count kinds of mappings
         self.vm_committed_space = 0  # pages promised to areas with VM_ACCOUNT and to tmpfs; a signed 32-bit count
 
     # -- accounts ------------------------------------------------------------------------------
@@ -46,6 +47,8 @@ class Unmapping26(Places, Unmapping):
 
         kernel: mm/mmap.c:__vm_stat_account
         """
+        if not self.config_proc_fs:
+            return
         mm = cast(MmStruct26, mm)
         if file is not None:
             mm.shared_vm = mm.shared_vm + pages & U32
@@ -105,9 +108,7 @@ class Unmapping26(Places, Unmapping):
         kernel = self.kernel
         kernel.swap.lru_add_drain()  # type: ignore[attr-defined]
         self.vm_unacct_memory(kernel.memory.unmap_vmas(mm, vma, start, end))  # type: ignore[attr-defined]
-        hugetlb = kernel.more_parts.get("hugetlb")
-        if hugetlb is None or not hugetlb.is_hugepage_only_range(start, end - start):
-            self.free_pgtables(mm, prev, start, end)
+        self.free_pgtables(mm, prev, start, end)
 
     def detach_vmas_to_be_unmapped(self, mm: MmStruct, vma: VmArea26, prev: VmArea | None, end: int) -> None:
         """In 2.6 new, because they go together: *vma* and those after it that begin before *end* leave list and tree, still chained.

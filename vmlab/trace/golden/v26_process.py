@@ -38,6 +38,7 @@ class Process26Replay(ProcessOps26, DeviceOps26, ProcessReplay):  # type: ignore
         self.dump = StateDump26(self.machine)
         self.files = self.dump.files
         self.machine.block.log = True
+        self.machine.mmap.config_proc_fs = False  # type: ignore[attr-defined]  # as the build that made them
         self.machine.init_task.cap_effective = M32
         self.booted = True
         return {**common.boot_line(self.machine), "c": self.dump.counters()}
