@@ -47,7 +47,7 @@ class Endurance(Calls):
             (self.shm, 3),
             (self.whole_page, 10),
             (self.swap, 0.2),
-            (self.hog, 0.4),
+            (self.hog, 1),
         )
 
     def run(self, steps: int | None = None, seconds: float | None = None, check_every: int = 1000) -> None:
