@@ -15,7 +15,7 @@ from ..mm.errno import ESRCH
 from ..mm.swap_header import mkswap
 from .shadow import PAGE, Backing, Difference, ShadowProcess
 
-__all__ = ["Base"]
+__all__ = ["ARENA", "TMPFS", "Base"]
 
 SIGKILL = 9
 ARENA, ARENA_PAGES = 0x50000000 >> 12, 0x10000  # where MAP_FIXED and MREMAP_FIXED put things: four page tables' worth is used

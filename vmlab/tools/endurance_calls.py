@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from ..mm.errno import EINVAL, ENOMEM
 from ..mm.vm import MADV_DONTNEED, VM_LOCKED
-from .endurance_base import PAGE, TMPFS
+from .endurance_base import TMPFS
 from .endurance_maps import HEAP, Maps
-from .shadow import ZERO, Backing, Difference, ShadowPage, ShadowProcess
+from .shadow import PAGE, ZERO, Backing, Difference, ShadowPage, ShadowProcess
 
 __all__ = ["Calls"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..mm.vm import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, TASK_SIZE
-from .endurance_base import ARENA, PAGE, Base
-from .shadow import ZERO, Backing, Difference, ShadowPage, ShadowProcess
+from .endurance_base import ARENA, Base
+from .shadow import PAGE, ZERO, Backing, Difference, ShadowPage, ShadowProcess
 
 __all__ = ["Maps"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["ZERO", "Backing", "Difference", "ShadowPage", "ShadowProcess"]
+__all__ = ["PAGE", "ZERO", "Backing", "Difference", "ShadowPage", "ShadowProcess"]
 
 PAGE = 4096
 ZERO = bytes(PAGE)
