@@ -58,6 +58,16 @@ SWAPPER_PG_DIR = 0x101  # a frame inside the kernel image
 pgt_cache_water = (25, 50)  # pages kept on the quicklist: trimmed to the first when above the second
 
 
+def pa(address: int) -> int:
+    """The physical address (bytes) behind an address of the direct map. 2.6: the same. kernel: include/asm-i386/page.h:__pa"""
+    return address - PAGE_OFFSET
+
+
+def va(physical: int) -> int:
+    """Where the direct map has physical address *physical* (bytes of low memory). 2.6: the same. kernel: include/asm-i386/page.h:__va"""
+    return physical + PAGE_OFFSET
+
+
 def pte_present(pte: int) -> bool:
     """Whether a page is mapped, with rights or without. kernel: include/asm-i386/pgtable.h:pte_present"""
     return pte & (_PAGE_PRESENT | _PAGE_PROTNONE) != 0
@@ -179,7 +189,7 @@ class PageTables(Part):
         return self.kernel.ram.quads(pfn) if self.pae else self.kernel.ram.words(pfn)
 
     def pte_table(self, pmd: int) -> array[int]:
-        """The page table that a pmd entry points to. kernel: include/asm-i386/pgtable.h:pte_offset"""
+        """The page table that a pmd entry points to. 2.6: pte_offset_map(), which may have to kmap it. kernel: include/asm-i386/pgtable.h:pte_offset"""
         return self.contents[pmd >> PAGE_SHIFT]
 
     def pmd_lookup(self, mm: MmStruct, address: int) -> tuple[MutableSequence[int], int] | None:
@@ -192,7 +202,7 @@ class PageTables(Part):
         return mm.pgd.table, address >> 22
 
     def pmd_alloc(self, mm: MmStruct, address: int) -> tuple[MutableSequence[int], int] | None:
-        """As :meth:`pmd_lookup`: i386 never has a pmd to allocate. kernel: include/linux/mm.h:pmd_alloc"""
+        """As :meth:`pmd_lookup`: i386 never has a pmd to allocate. 2.6.11: below a pud_alloc(). kernel: include/linux/mm.h:pmd_alloc"""
         return self.pmd_lookup(mm, address)
 
     def pte_lookup(self, mm: MmStruct, address: int) -> tuple[array[int], int] | None:
@@ -210,7 +220,7 @@ class PageTables(Part):
         """As :meth:`pte_lookup`, making the page table where there is none; None when memory is short.
 
         A table comes from the quicklist or is a new zeroed page; if another one was put there while the
-        allocation slept, the new one goes to the quicklist. kernel: mm/memory.c:pte_alloc
+        allocation slept, the new one goes to the quicklist. 2.6: pte_alloc_map() and pte_alloc_kernel(). kernel: mm/memory.c:pte_alloc
         """
         found = self.pmd_lookup(mm, address)
         assert found is not None
@@ -235,7 +245,7 @@ class PageTables(Part):
         return self.pte_alloc(self.init_mm, address)
 
     def pte_alloc_one(self) -> int | None:
-        """A new empty page table: its frame, or None. kernel: include/asm-i386/pgalloc.h:pte_alloc_one"""
+        """A new empty page table: its frame, or None. 2.6: also from high memory. kernel: include/asm-i386/pgalloc.h:pte_alloc_one"""
         kernel = self.kernel
         pfn = kernel.alloc_page(GFP_KERNEL)
         if pfn is not None:
@@ -276,6 +286,7 @@ class PageTables(Part):
         """Give *mm* a page directory: user part empty, kernel part copied from swapper_pg_dir.
 
         With PAE it is a 32-byte object of the pae_pgd cache with three middle directories of its own.
+        2.6: an object of a slab cache in both cases, set up by its constructor.
         Returns False when memory is short. kernel: include/asm-i386/pgalloc.h:pgd_alloc, get_pgd_fast, get_pgd_slow
         """
         kernel = self.kernel
@@ -375,7 +386,10 @@ class PageTables(Part):
         self.pte_free_fast(pfn)
 
     def check_pgt_cache(self) -> int:
-        """Keep the quicklist within its watermarks; returns the tables freed. kernel: mm/memory.c:check_pgt_cache, do_check_pgt_cache"""
+        """Keep the quicklist within its watermarks; returns the tables freed. 2.6 has no quicklists.
+
+        kernel: mm/memory.c:check_pgt_cache, do_check_pgt_cache
+        """
         low, high = pgt_cache_water
         freed = 0
         if len(self.pte_quicklist) > high:
