@@ -43,11 +43,11 @@ class Run(NamedTuple):
 class Mmu(Part):
     """The processor's view of memory, and the kernel's calls that keep TLB and caches right."""
 
-    state_names = ("loaded", "loaded_mm", "tlb")
+    state_names = ("loaded_mm", "tlb")
 
     def __init__(self) -> None:
         super().__init__()
-        self.loaded = 0  # the word that the last read touch loaded
+        self.loaded = 0  # the word that the last read touch loaded: a result, read at once, and no state
         self.tlb: Tlb | None = None
         self.loaded_mm: MmStruct | None = None  # whose directory CR3 points to; followed only when there is a TLB
 
