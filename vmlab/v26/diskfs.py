@@ -8,6 +8,7 @@ from ..mm.block import WRITE
 from ..mm.diskfs import DiskFsAops, FakeFileAops
 from ..mm.filemap_cache import UPTODATE
 from .swap_image import SwapImages
+from .swap_image import SwapImages
 
 if TYPE_CHECKING:
     from ..mm.fs import File

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..mm.fs import VmOps
+from .madvise import Madvise26
 from .truncate import Truncate
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class GenericFileVmOps26(VmOps):
         return filemap.filemap_populate(vma, addr, length, prot, pgoff, nonblock)
 
 
-class Filemap26(Truncate):
+class Filemap26(Madvise26, Truncate):
     """The whole of it."""
 
     def attach(self, kernel: Kernel) -> None:

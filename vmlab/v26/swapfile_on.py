@@ -14,7 +14,7 @@ from ..mm.swap_map import SWAP_MAP_BAD
 from ..mm.swapfile_on import MAX_LAST_PAGE, SWAP_FLAG_PREFER, SWAP_FLAG_PRIO_MASK
 from ..mm.task import CAP_SYS_ADMIN
 from ..mm.vfs import S_IFMT, S_IFREG
-from .gfp import GFP_HIGHUSER
+from .gfp import COLD, GFP_HIGHUSER
 from .swap_extents import SwapExtents26
 from .swap_info import SwapInfo26
 from .swap_unuse import SwapUnuse26
@@ -102,7 +102,7 @@ class SwapOnOff26(SwapExtents26, SwapUnuse26):
             size = kernel.block.disks[specialfile].npages
             unread = 0  # the kernel says 0 when a disk's header cannot be read, and does not use the area
         # The kernel reads the header through the page cache, and leaves it there; here the page goes at once.
-        pfn = kernel.alloc_page(GFP_HIGHUSER)
+        pfn = kernel.alloc_page(GFP_HIGHUSER | COLD)  # page_cache_alloc_cold()
         if pfn is None:
             return -ENOMEM, False
         try:

@@ -125,7 +125,7 @@ class PageRows:
         cached = word & SWAPCACHE
         name = -2 if cached else -3 if anonymous else self.label(of) if of else -1
         serial = of & 0x7FFFFFFF if anonymous and mapped > 0 else 0
-        return [pfn, count[pfn], mapped, native, name, index[pfn] if of else 0, private[pfn] if cached else 0, serial]
+        return [pfn, count[pfn], mapped, native, name, index[pfn], private[pfn] if cached else 0, serial]
 
     def text(self, pfn: int) -> str:
         """The row as it enters the checksum, nothing for a page that is not shown."""
