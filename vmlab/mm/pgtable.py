@@ -189,7 +189,10 @@ class PageTables(Part):
         return self.kernel.ram.quads(pfn) if self.pae else self.kernel.ram.words(pfn)
 
     def pte_table(self, pmd: int) -> array[int]:
-        """The page table that a pmd entry points to. 2.6: pte_offset_map(), which may have to kmap it. kernel: include/asm-i386/pgtable.h:pte_offset"""
+        """The page table that a pmd entry points to. 2.6: pte_offset_map(), which may have to kmap it.
+
+        kernel: include/asm-i386/pgtable.h:pte_offset
+        """
         return self.contents[pmd >> PAGE_SHIFT]
 
     def pmd_lookup(self, mm: MmStruct, address: int) -> tuple[MutableSequence[int], int] | None:
