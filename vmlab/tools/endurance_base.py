@@ -174,7 +174,7 @@ class Base:
         here = p.pages.get(page)
         offset = self.rng.randrange(0, PAGE, 4)
         if write and here is not None and here.shared and here.backing is not None and here.backing.is_file:
-            room = here.backing.size - here.index * PAGE  # what is stored past the end of a file may or may not stay
+            room = here.backing.size - here.number * PAGE  # what is stored past the end of a file may or may not stay
             if 4 <= room < PAGE:
                 offset = min(offset, room - 4 & ~3)
             elif 0 < room < 4:

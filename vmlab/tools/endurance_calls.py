@@ -255,8 +255,8 @@ class Calls(Maps):
             attached = [(page, here) for page, here in p.pages.items() if here.backing is not None and here.backing.name[:3] == "seg"]
             if attached:
                 page, here = rng.choice(attached)
-                base = page - here.index
-                gone = [q for q, there in attached if q - there.index == base]
+                base = page - here.number
+                gone = [q for q, there in attached if q - there.number == base]
                 if self.call(p, "shmdt", base << 12) == 0:
                     for q in gone:
                         p.unmap(q, 1)

@@ -67,11 +67,11 @@ class Backing:
 
 
 class ShadowPage(NamedTuple):
-    """One page of an address space: bytes of its own, or page *index* of a backing (both, once a private copy was made)."""
+    """One page of an address space: bytes of its own, or page *number* of a backing (both, once a private copy was made)."""
 
     own: bytes | None
     backing: Backing | None = None
-    index: int = 0
+    number: int = 0
     shared: bool = False
 
     def contents(self) -> bytes:
@@ -79,11 +79,11 @@ class ShadowPage(NamedTuple):
         if self.own is not None:
             return self.own
         assert self.backing is not None
-        return self.backing.page(self.index)
+        return self.backing.page(self.number)
 
     def next(self, n: int) -> ShadowPage:
         """The page *n* further on in the same mapping, untouched."""
-        return ShadowPage(ZERO if self.backing is None else None, self.backing, self.index + n, self.shared)
+        return ShadowPage(ZERO if self.backing is None else None, self.backing, self.number + n, self.shared)
 
     def forgotten(self) -> ShadowPage:
         """The same after MADV_DONTNEED: a private copy is lost."""
@@ -115,7 +115,7 @@ class ShadowProcess:
         here = self.pages.get(page)
         if here is None or not self.prot[page] & (2 if write else 5):
             return SIGSEGV
-        if here.own is None and here.backing is not None and here.index >= here.backing.npages:
+        if here.own is None and here.backing is not None and here.number >= here.backing.npages:
             return SIGBUS
         return 0
 
@@ -126,7 +126,7 @@ class ShadowProcess:
         new = old[:offset] + data + old[offset + len(data) :]
         if here.shared:
             assert here.backing is not None
-            here.backing.pages[here.index] = new
+            here.backing.pages[here.number] = new
         else:
             self.pages[page] = here._replace(own=new)
 
@@ -151,5 +151,5 @@ class ShadowProcess:
         """*backing* was cut: private copies beyond its end are gone with what they were copies of."""
         limit = backing.npages
         for page, here in self.pages.items():
-            if here.backing is backing and here.own is not None and here.index >= limit:
+            if here.backing is backing and here.own is not None and here.number >= limit:
                 self.pages[page] = here.forgotten()
