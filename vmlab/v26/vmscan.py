@@ -50,7 +50,8 @@ class Vmscan26(BalanceZones):
 
         Whether somebody maps the file. kernel: include/linux/fs.h:mapping_mapped
         """
-        return bool(mapping.i_mmap) or bool(mapping.i_mmap_nonlinear)
+        root = mapping.i_mmap
+        return root is not None and root.prio_tree_node is not None or bool(mapping.i_mmap_nonlinear)
 
     def page_mapping_inuse(self, pfn: int) -> bool:
         """In 2.6 a referenced page is kept only if somebody maps it or its file, because a page only read should not push out those of
