@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import KernelBug, KernelHang, KernelPanic
+from ..hw.e820 import parse_size
 from .endurance_calls import Calls, Step
 from .shadow import Difference
 
@@ -48,6 +49,8 @@ class Endurance(Calls):
             (self.whole_page, 10),
             (self.swap, 0.2),
             (self.hog, 1),
+            (self.remove, 1),
+            (self.kernel_memory, 2),
         )
 
     def run(self, steps: int | None = None, seconds: float | None = None, check_every: int = 1000) -> None:
@@ -124,6 +127,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--check-every", type=int, default=1000, metavar="STEPS")
     parser.add_argument("--pae", action="store_true", help="three-level page tables")
     parser.add_argument("--io-mode", type=int, choices=(0, 1), default=0, help="1: disks finish when somebody waits")
+    parser.add_argument("--high", default="0", metavar="SIZE", help="how much of the memory is high memory (then --ram at least 64M more)")
+    parser.add_argument("--tlb", action="store_true", help="with a TLB of 64 entries: a flush that is missing shows")
     parser.add_argument("--verbose", action="store_true", help="say every minute how far it is")
     options = parser.parse_args(argv)
     if options.steps is None and options.seconds is None:
@@ -139,6 +144,8 @@ def main(argv: Sequence[str]) -> int:
             burst_share=options.bursts,
             pae=options.pae,
             io_mode=options.io_mode,
+            highmem_pages=parse_size(options.high) >> 12 or -1,
+            tlb=options.tlb,
         )
         began = time.monotonic()
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import Signalled
 from ..hw.disk import FileDisk
 from ..hw.e820 import parse_size
+from ..hw.tlb import Tlb
 from ..machine import Machine
 from ..mm.errno import ESRCH
 from ..mm.swap_header import mkswap
@@ -37,10 +38,14 @@ class Base:
         burst_share: float = 0.5,
         pae: bool = False,
         io_mode: int = 0,
+        highmem_pages: int = -1,
+        tlb: bool = False,
     ) -> None:
         self.rng = random.Random(seed)
         self.most, self.burst_share = most, burst_share
-        self.machine = Machine(ram, kernel_objects="ram", pae=pae, io_mode=io_mode).power_on()
+        self.machine = Machine(ram, kernel_objects="ram", pae=pae, io_mode=io_mode, highmem_pages=highmem_pages).power_on()
+        if tlb:
+            self.machine.mmu.tlb = Tlb(64, 4)
         self.machine.overcommit(1)
         self.machine.mount_tmpfs("size=64m", TMPFS)
         self.swaps: list[int] = []
@@ -56,6 +61,9 @@ class Base:
         self.procs: dict[int, ShadowProcess] = {}
         self.files: dict[str, Backing] = {}
         self.segments: dict[int, Backing] = {}
+        self.named = 0  # files made so far
+        self.areas: list[int] = []  # of vmalloc
+        self.objects: list[int] = []  # of kmalloc
         self.off: list[int] = []  # swap areas that are switched off
         self.step = self.touches = self.checks = self.forks = self.kills = self.compared = 0
         self.check_every = self.next_check = 1000

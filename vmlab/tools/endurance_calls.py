@@ -121,7 +121,8 @@ class Calls(Maps):
         """(descriptor, file) of some file, made if there are few; None when that failed."""
         rng = self.rng
         if len(self.files) < MAX_FILES and rng.random() < 0.2 or not self.files:
-            number = len(self.files)
+            self.named += 1
+            number = self.named
             name = f"{TMPFS}/file{number}" if number % 2 else f"file{number}"
         else:
             name = rng.choice(list(self.files))
@@ -221,6 +222,19 @@ class Calls(Maps):
             self.call(p, "close", found[0])
         self.bury()
 
+    def remove(self, p: ShadowProcess) -> None:
+        """A file's name goes; who has mapped it goes on reading it."""
+        names = [name for name in self.files if not name.startswith(TMPFS)]
+        if len(names) < 3:
+            return
+        self.step += 1
+        self.made["unlink"] += 1
+        name = self.rng.choice(names)
+        if self.machine.remove_file(name):
+            raise Difference(f"{name} cannot be removed")
+        del self.files[name]
+        self.bury()
+
     def compare_file(self, name: str, backing: Backing) -> None:
         """A whole file through read(2), by a process made for it."""
         process = self.machine.spawn("reader")
@@ -266,6 +280,30 @@ class Calls(Maps):
             ident = rng.choice(list(self.segments))
             if self.call(p, "shmctl", ident, 0) == 0:
                 del self.segments[ident]
+        self.bury()
+
+    def kernel_memory(self, _: ShadowProcess) -> None:
+        """vmalloc, kmalloc, time, and how much the kernel promises."""
+        rng, m = self.rng, self.machine
+        self.step += 1
+        self.made["kernel memory"] += 1
+        what = rng.random()
+        if what < 0.3 and len(self.areas) < 8:
+            address = m.vmalloc(rng.randint(1, 12 * PAGE))
+            if address:
+                self.areas.append(address)
+        elif what < 0.5 and self.areas:
+            m.vfree(self.areas.pop(rng.randrange(len(self.areas))))
+        elif what < 0.7 and len(self.objects) < 60:
+            address = m.kmalloc(rng.choice((20, 100, 1000, 5000, 20000)))
+            if address:
+                self.objects.append(address)
+        elif what < 0.9 and self.objects:
+            m.kfree(self.objects.pop(rng.randrange(len(self.objects))))
+        elif what < 0.95:
+            m.tick(rng.randrange(300))
+        else:
+            m.overcommit(int(rng.random() < 0.8))
         self.bury()
 
     def swap(self, _: ShadowProcess) -> None:
