@@ -176,7 +176,7 @@ class KernelRun:
 
 
 class KernelComparison:
-    """What :func:`compare_kernels` found. Prints as a table; ``plot("free", "swap used")`` draws counters over time."""
+    """What :func:`compare_kernels` found. Prints as a table; ``vmlab.views.kernels.plot(it, "free", "swap used")`` draws counters over time."""
 
     def __init__(self, workload: str, runs: tuple[KernelRun, KernelRun], first: FirstDifference | None, operations: int) -> None:
         self.workload = workload
@@ -217,27 +217,6 @@ class KernelComparison:
         head = "".join(f"<th scope='col'>{name}</th>" for name in ("", *self.kernels))
         body = "".join(f"<tr><th scope='row'>{name}</th><td>{_number(a)}</td><td>{_number(b)}</td></tr>" for name, a, b in self.rows())
         return f"<table><caption>{self.workload}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-    def plot(self, *counters: str) -> Any:
-        """Counters over operations as a bqplot figure, one line for each kernel. Raises KeyError for an unknown counter."""
-        import bqplot
-
-        x, y = bqplot.LinearScale(), bqplot.LinearScale()
-        lines = [
-            bqplot.Lines(
-                x=run.operations,
-                y=run.series[counter],
-                scales={"x": x, "y": y},
-                colors=["#1b9e77" if run is self.runs[0] else "#d95f02"],
-                line_style=("solid", "dashed", "dotted", "dash_dotted")[i % 4],
-                labels=[f"{counter}, {run.kernel}"],
-                display_legend=True,
-            )
-            for i, counter in enumerate(counters or ("free",))
-            for run in self.runs
-        ]
-        axes = [bqplot.Axis(scale=x, label="operations"), bqplot.Axis(scale=y, orientation="vertical", label=", ".join(counters) or "free")]
-        return bqplot.Figure(marks=lines, axes=axes, title=self.workload, legend_location="top-left")
 
 
 def _number(value: float) -> str:

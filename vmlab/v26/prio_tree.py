@@ -64,6 +64,10 @@ class PrioTreeRoot:
         self.prio_tree_node: VmArea26 | None = None
         self.index_bits = 1  # levels that look at the first page
 
+    def __bool__(self) -> bool:
+        """Whether any area is in it. kernel: include/linux/prio_tree.h:prio_tree_empty"""
+        return self.prio_tree_node is not None
+
     def __getstate__(self) -> dict[str, Any]:
         areas = self.everything()
         number = {id(vma): i for i, vma in enumerate(areas)}
