@@ -89,7 +89,7 @@ class ShmemIo(ShmemSwap):
             count -= size
             pos += size
             inode.i_size = max(inode.i_size, pos)
-            kernel.mem.flags[page] |= _DIRTY | _REFERENCED
+            self.mark_written(page)
             kernel.put_page(page)
             if left:
                 pos -= left
@@ -98,6 +98,10 @@ class ShmemIo(ShmemSwap):
                 break
         file.f_pos = pos
         return written or int(error)
+
+    def mark_written(self, page: int) -> None:
+        """A page was written to: it is dirty, and was used. kernel: mm/shmem.c:shmem_file_write"""
+        self.kernel.mem.flags[page] |= _DIRTY | _REFERENCED
 
     def _copy_in(self, page: int, offset: int, buf: int | bytes, at: int, size: int) -> int:
         """Copy *size* bytes from *at* in the buffer into the page; returns how many could not be read."""

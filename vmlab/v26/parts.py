@@ -30,4 +30,5 @@ PARTS26: dict[str, tuple[str, str]] = {
     "fork": ("fork", "Fork26"),
     "fremap": ("fremap", "Fremap"),
     "hugetlb": ("hugetlb", "HugeTlb"),
+    "shmem": ("shmem", "Shmem26"),
 }
