@@ -89,6 +89,8 @@ class MemoryRange26(Memory):
         kernel, flags, count, ev, rmap, mapping = self.kernel, self.flags, self.count, self.on_event, self.rmap, self.mapping
         if vma.vm_flags & VM_HUGETLB:
             return int(kernel.hugetlb.copy_hugetlb_page_range(dst, src, vma))  # type: ignore[attr-defined]
+        if not vma.vm_start:
+            return 0  # the kernel's loop takes address 0 for the end: such an area is not copied
         max_mapnr = kernel.max_mapnr
         to = cast(MmStruct26, dst)
         cow = vma.vm_flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE
