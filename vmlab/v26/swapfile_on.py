@@ -101,17 +101,19 @@ class SwapOnOff26(SwapExtents26, SwapUnuse26):
             p.bdev = p.swap_device = specialfile
             size = kernel.block.disks[specialfile].npages
             unread = 0  # the kernel says 0 when a disk's header cannot be read, and does not use the area
-        # The kernel reads the header through the page cache, and leaves it there; here the page goes at once.
-        pfn = kernel.alloc_page(GFP_HIGHUSER | COLD)  # page_cache_alloc_cold()
+        # The kernel reads the header through the page cache; here the cache is emptied again when swapon is done.
+        pfn = kernel.alloc_page(GFP_HIGHUSER | COLD)
         if pfn is None:
             return -ENOMEM, False
+        lru: Any = kernel.swap
+        lru.lru_cache_add(pfn)
         try:
             if not self._read_header(p, specialfile, pfn):
                 return unread, False
             error = self._enable26(p, area, size, kernel.ram.read_page(pfn), self._name(specialfile))
             return error, not error
         finally:
-            kernel.put_page(pfn)
+            lru.pagevec_release([pfn])
 
     def _read_header(self, p: SwapInfo26, specialfile: int | Inode, pfn: int) -> bool:
         """Read the first page of a disk or file; whether that went well. kernel: mm/filemap.c:read_cache_page"""
