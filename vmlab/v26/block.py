@@ -15,7 +15,8 @@ class BlockLayer26(BlockLayer):
     busy = 1 << PG_locked | WRITEBACK
 
     def end_buffer_io_async(self, pfn: int, uptodate: bool) -> None:
-        """In 2.6 the end of a write leaves the page's lock alone, because PG_writeback stood for the write; before that it unlocked the page.
+        """In 2.6 the end of a write leaves the page's lock alone, because PG_writeback stood for the write; before that it unlocked the
+        page.
 
         A read leaves the page up to date (or in error) and unlocked. kernel: mm/page_io.c:end_swap_bio_write, end_swap_bio_read
         """

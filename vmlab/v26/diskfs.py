@@ -8,7 +8,6 @@ from ..mm.block import WRITE
 from ..mm.diskfs import DiskFsAops, FakeFileAops
 from ..mm.filemap_cache import UPTODATE
 from .swap_image import SwapImages
-from .swap_image import SwapImages
 
 if TYPE_CHECKING:
     from ..mm.fs import File
@@ -57,7 +56,9 @@ class FakeFileAopsNoWrite26(FakeFileAops26):
 
 
 class DiskFsAops26(DiskFsAops):
-    """In 2.6 pages of a file people made are written under PG_writeback, because they can be used meanwhile; before that they were locked."""
+    """In 2.6 pages of a file people made are written under PG_writeback, because they can be used meanwhile; before that they were
+    locked.
+    """
 
     def writepage(self, pfn: int) -> int:
         """In 2.6 the page is unlocked before the disk is done; before that at the end. Returns 0. kernel: fs/mpage.c:mpage_writepage"""

@@ -12,7 +12,7 @@ SPECS = [
         "the area at {address} gets anon_vma {serial} (a neighbour's: {shared})",
     ),
     spec("rmap_add", "mm/rmap.c:page_add_anon_rmap", "pfn address maps", "{pfn} is mapped at {address}, {maps} entries now"),
-    spec("rmap_remove", "mm/rmap.c:page_remove_rmap", "pfn address maps", "{pfn} is no longer mapped at {address}, {maps} entries are left"),
+    spec("rmap_remove", "mm/rmap.c:page_remove_rmap", "pfn address maps", "{pfn} is not mapped at {address} any more, {maps} entries left"),
     spec("page_referenced", "mm/rmap.c:page_referenced", "pfn references", "{pfn} was used through {references} entries since last asked"),
     spec("unmap_one", "mm/rmap.c:try_to_unmap_one", "pfn address entry", "{pfn} is taken away from {address}, the entry is {entry} now"),
     spec("try_to_unmap", "mm/rmap.c:try_to_unmap", "pfn result", "{pfn} everywhere: {result} (0 unmapped, 1 try again, 2 has to stay)"),

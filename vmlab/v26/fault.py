@@ -10,8 +10,8 @@ class Fault26(Fault):
     """``do_page_fault`` of 2.6."""
 
     def bad_area(self, address: int, error_code: int, regs: Regs, code: int, reason: str) -> int:
-        """In 2.6 a fault on a kernel address is told as a protection fault, because whether a page is there is no program's business; before
-        that the processor's word was passed on.
+        """In 2.6 a fault on a kernel address is told as a protection fault, because whether a page is there is no program's business;
+        before that the processor's word was passed on.
 
         kernel: arch/i386/mm/fault.c:do_page_fault
         """

@@ -137,7 +137,10 @@ class HugeTlb(Part):
         return pfn
 
     def free_huge_page(self, pfn: int) -> None:
-        """In 2.6 new: the last reference of a huge page is gone, it is free again. kernel: mm/hugetlb.c:free_huge_page, enqueue_huge_page"""
+        """In 2.6 new: the last reference of a huge page is gone, it is free again.
+
+        kernel: mm/hugetlb.c:free_huge_page, enqueue_huge_page
+        """
         if self.count[pfn]:
             raise KernelBug("free_huge_page", f"huge page {pfn} is in use", "count")
         self.mapping[pfn + 1] = 0
@@ -188,9 +191,8 @@ class HugeTlb(Part):
 
     def report_meminfo(self) -> str:
         """In 2.6 new: the lines of /proc/meminfo. kernel: mm/hugetlb.c:hugetlb_report_meminfo"""
-        return (
-            f"HugePages_Total: {self.nr_huge_pages:5}\nHugePages_Free:  {self.free_huge_pages:5}\nHugepagesize:    {self.size // 1024:5} kB\n"
-        )
+        total, free = self.nr_huge_pages, self.free_huge_pages
+        return f"HugePages_Total: {total:5}\nHugePages_Free:  {free:5}\nHugepagesize:    {self.size // 1024:5} kB\n"
 
     def is_hugepage_mem_enough(self, size: int) -> bool:
         """In 2.6 new: whether *size* bytes of huge pages are free. kernel: mm/hugetlb.c:is_hugepage_mem_enough"""
@@ -203,7 +205,10 @@ class HugeTlb(Part):
     # -- page directories ---------------------------------------------------------------------
 
     def huge_pte(self, mm: MmStruct, address: int) -> tuple[MutableSequence[int], int]:
-        """In 2.6 new: the directory and slot of the entry for a huge page. kernel: arch/i386/mm/hugetlbpage.c:huge_pte_alloc, huge_pte_offset"""
+        """In 2.6 new: the directory and slot of the entry for a huge page.
+
+        kernel: arch/i386/mm/hugetlbpage.c:huge_pte_alloc, huge_pte_offset
+        """
         found = self.kernel.pgtable.pmd_lookup(mm, address)
         assert found is not None
         return found
@@ -368,7 +373,10 @@ class HugeTlb(Part):
             start = TASK_UNMAPPED_BASE
 
     def truncate_hugepages(self, mapping: AddressSpace26, lstart: int) -> None:
-        """In 2.6 new: drop the huge pages of a file from byte *lstart* on. kernel: fs/hugetlbfs/inode.c:truncate_hugepages, truncate_huge_page"""
+        """In 2.6 new: drop the huge pages of a file from byte *lstart* on.
+
+        kernel: fs/hugetlbfs/inode.c:truncate_hugepages, truncate_huge_page
+        """
         start = lstart // self.size
         filemap = self.filemap
         while pages := filemap.find_get_pages(mapping, start, PAGEVEC_SIZE):

@@ -55,7 +55,10 @@ class Memory26(MemoryRange26):
         return pte | _PAGE_RW if vma.vm_flags & VM_WRITE else pte
 
     def update_mem_hiwater(self) -> None:
-        """In 2.6 new, because accounting wants the peak: note the most pages the current process had. kernel: mm/memory.c:update_mem_hiwater"""
+        """In 2.6 new, because accounting wants the peak: note the most pages the current process had.
+
+        kernel: mm/memory.c:update_mem_hiwater
+        """
         mm = cast("MmStruct26 | None", self.kernel.current.mm)
         if mm is not None:
             if mm.hiwater_rss < mm.rss:
@@ -225,8 +228,8 @@ class Memory26(MemoryRange26):
         return FAULT_MINOR
 
     def do_no_page(self, mm: MmStruct, vma: VmArea, address: int, write_access: int, table: array[int], slot: int) -> int:
-        """In 2.6 nopage says whether a disk was read, because a hit in the cache is cheap, and a truncation meanwhile is noticed; before that
-        every such fault was major.
+        """In 2.6 nopage says whether a disk was read, because a hit in the cache is cheap, and a truncation meanwhile is noticed; before
+        that every such fault was major.
 
         The first touch of a page that has something behind it. Returns FAULT_MINOR, FAULT_MAJOR, FAULT_SIGBUS or FAULT_OOM.
         kernel: mm/memory.c:do_no_page
@@ -398,7 +401,7 @@ class Memory26(MemoryRange26):
             if vma is None or vma.vm_flags & VM_IO or not flags & vma.vm_flags:
                 return done or -EFAULT
             if vma.vm_flags & VM_HUGETLB:
-                got = kernel.hugetlb.follow_hugetlb_page(mm, vma, pages, vmas, start, length)  # type: ignore[attr-defined]
+                got: int = kernel.hugetlb.follow_hugetlb_page(mm, vma, pages, vmas, start, length)  # type: ignore[attr-defined]
                 done, start, length = done + got, start + got * PAGE_SIZE, length - got
                 if not length:
                     return done

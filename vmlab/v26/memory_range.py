@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..mm.fs import Inode
     from ..mm.kernel import Kernel
     from ..mm.vm import MmStruct, VmArea
-    from .filemap import Filemap26
     from .rmap_unmap import Unmap
     from .swap import LruCache26
 
@@ -81,8 +80,8 @@ class MemoryRange26(Memory):
     # -- fork ---------------------------------------------------------------------------------
 
     def copy_page_range(self, dst: MmStruct, src: MmStruct, vma: VmArea) -> int:
-        """In 2.6 each copy is one mapping more of its page, and a mm with swap entries gets on the list of those, because swapoff looks at no
-        others; before that only the reference was counted.
+        """In 2.6 each copy is one mapping more of its page, and a mm with swap entries gets on the list of those, because swapoff looks at
+        no others; before that only the reference was counted.
 
         Give *dst* the same pages as *src* in the range of *vma*. Returns 0, or -ENOMEM. kernel: mm/memory.c:copy_page_range, copy_one_pte
         """
@@ -146,7 +145,8 @@ class MemoryRange26(Memory):
     # -- unmapping ----------------------------------------------------------------------------
 
     def zap_range(self, vma: VmArea, start: int, end: int, details: ZapDetails | None) -> int:
-        """In 2.6 the page learns of each mapping that goes, because reclaim relies on the count; before that only its reference was dropped.
+        """In 2.6 the page learns of each mapping that goes, because reclaim relies on the count; before that only its reference was
+        dropped.
 
         Unmap [start, end) of one area. Returns the pages that counted in rss.
         kernel: mm/memory.c:unmap_page_range, zap_pte_range, include/asm-generic/tlb.h:tlb_remove_page

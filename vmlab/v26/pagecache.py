@@ -50,7 +50,7 @@ class WritebackControl:
 class PageCache26(Filemap):
     """Finding and keeping pages, and their dirty and writeback marks."""
 
-    state_names = ("vm_max_readahead", "vm_min_readahead")
+    state_names: tuple[str, ...] = ("vm_max_readahead", "vm_min_readahead")
 
     def attach(self, kernel: Kernel) -> None:
         super().attach(kernel)
@@ -133,7 +133,10 @@ class PageCache26(Filemap):
         return error
 
     def add_to_page_cache_unique(self, pfn: int, mapping: AddressSpace, index: int) -> int:
-        """In 2.6 the ordinary function does that, because of its error; before that one of several. kernel: mm/filemap.c:add_to_page_cache_lru"""
+        """In 2.6 the ordinary function does that, because of its error; before that one of several.
+
+        kernel: mm/filemap.c:add_to_page_cache_lru
+        """
         return 1 if self.add_to_page_cache_lru(pfn, mapping, index, GFP_KERNEL) else 0
 
     def remove_from_page_cache_nolock(self, pfn: int) -> None:
@@ -165,7 +168,8 @@ class PageCache26(Filemap):
     def find_or_create_page(self, mapping: AddressSpace, index: int, gfp_mask: int) -> int | None:
         """In 2.6 caching itself tells that somebody was faster; before that one looked again.
 
-        The page at *index*, locked and with a reference, made when absent; None when memory is short. kernel: mm/filemap.c:find_or_create_page
+        The page at *index*, locked and with a reference, made when absent; None when memory is short.
+        kernel: mm/filemap.c:find_or_create_page
         """
         spare: int | None = None
         while True:
@@ -313,7 +317,10 @@ class PageCache26(Filemap):
         return True
 
     def test_clear_page_writeback(self, pfn: int) -> bool:
-        """In 2.6 new, because of PG_writeback. Returns whether the page was being written. kernel: mm/page-writeback.c:test_clear_page_writeback"""
+        """In 2.6 new, because of PG_writeback. Returns whether the page was being written.
+
+        kernel: mm/page-writeback.c:test_clear_page_writeback
+        """
         if not self.flags[pfn] & WRITEBACK:
             return False
         self.flags[pfn] &= ~WRITEBACK

@@ -41,7 +41,8 @@ class PageTables26(PageTables):
     # -- page tables --------------------------------------------------------------------------
 
     def pte_alloc_one(self) -> int | None:
-        """In 2.6 the allocator clears the page and retries by itself, because flags can say so; before that a list of cleared tables was kept.
+        """In 2.6 the allocator clears the page and retries by itself, because flags can say so; before that a list of cleared tables was
+        kept.
 
         A new empty page table: its frame, or None. kernel: arch/i386/mm/pgtable.c:pte_alloc_one
         """

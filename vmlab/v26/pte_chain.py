@@ -63,7 +63,7 @@ class PteChains(Unmap):
     kernel: mm/rmap.c (of 2.6.0)
     """
 
-    state_names = (*Unmap.state_names, "chains", "direct", "tables")
+    state_names: tuple[str, ...] = (*Unmap.state_names, "chains", "direct", "tables")
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,7 +145,10 @@ class PteChains(Unmap):
         first.ptes[first.idx] = paddr
 
     def forget_rmap(self, pfn: int, mm: MmStruct, address: int) -> None:
-        """In 2.6.0: the entry for *address* no longer maps the page; the first one in use takes its place. kernel: mm/rmap.c:page_remove_rmap"""
+        """In 2.6.0: the entry for *address* no longer maps the page; the first one in use takes its place.
+
+        kernel: mm/rmap.c:page_remove_rmap
+        """
         paddr = self.ptep_to_paddr(mm, address)
         if self.direct.get(pfn) == paddr:
             del self.direct[pfn]
@@ -199,7 +202,8 @@ class PteChains(Unmap):
     # -- walking the chain --------------------------------------------------------------------
 
     def page_referenced(self, pfn: int, is_locked: int, ignore_token: int) -> int:
-        """In 2.6.0 the chain is walked, and one that has become short turns into a direct pointer; 2.6.11 asks areas. Returns the references.
+        """In 2.6.0 the chain is walked, and one that has become short turns into a direct pointer; 2.6.11 asks areas. Returns the
+        references.
 
         kernel: mm/rmap.c:page_referenced
         """

@@ -44,7 +44,10 @@ class Readahead(PageCache26):
 
     @staticmethod
     def ra_off(ra: FileRaState) -> None:
-        """In 2.6 a seek turns read-ahead off, because random readers pay for it; before that the window shrank. kernel: mm/readahead.c:ra_off"""
+        """In 2.6 a seek turns read-ahead off, because random readers pay for it; before that the window shrank.
+
+        kernel: mm/readahead.c:ra_off
+        """
         ra.start = ra.flags = ra.ahead_start = ra.ahead_size = 0
         ra.size = RA_OFF
 
@@ -91,7 +94,8 @@ class Readahead(PageCache26):
             self.lru_cache.pagevec_lru_add(lru_pvec)
 
     def do_page_cache_readahead(self, mapping: AddressSpace26, file: File | None, offset: int, nr_to_read: int) -> int:
-        """In 2.6 new, see :meth:`read_pages`: start reading those of *nr_to_read* pages from *offset* on that are not cached; returns how many.
+        """In 2.6 new, see :meth:`read_pages`: start reading those of *nr_to_read* pages from *offset* on that are not cached; returns how
+        many.
 
         kernel: mm/readahead.c:__do_page_cache_readahead, do_page_cache_readahead
         """

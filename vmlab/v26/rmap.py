@@ -10,7 +10,7 @@ kernel: mm/rmap.c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import KernelBug
 from ..hw.layout import PAGE_SHIFT
@@ -61,7 +61,7 @@ class AnonVma:
 class AnonVmas(Part):
     """The objects behind anonymous areas: made at the first write fault, shared by fork and split."""
 
-    state_names = ("anon_vmas",)
+    state_names: tuple[str, ...] = ("anon_vmas",)
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,15 +107,17 @@ class AnonVmas(Part):
 
         A neighbour's is used if the two could be merged. Returns 0, or -ENOMEM. kernel: mm/rmap.c:anon_vma_prepare
         """
-        if vma.anon_vma is None:  # type: ignore[attr-defined]
+        area: Any = vma
+        if area.anon_vma is None:
             found = self.kernel.mmap.find_mergeable_anon_vma(vma)  # type: ignore[attr-defined]
             made = None
             if found is None:
                 found = made = self.anon_vma_alloc()
                 if found is None:
                     return -ENOMEM
-            if vma.anon_vma is None:  # type: ignore[attr-defined]
-                vma.anon_vma = found  # type: ignore[attr-defined]
+            now: AnonVma | None = getattr(vma, "anon_vma")  # noqa: B009  # the allocation may have slept
+            if now is None:
+                area.anon_vma = found
                 found.head.insert(0, vma)
                 if self.on_event is not None:
                     self.on_event(("anon_vma", vma.vm_start, found.serial, int(made is None)))
@@ -306,7 +308,10 @@ class Rmap(AnonVmas):
         return referenced
 
     def page_referenced_anon(self, pfn: int, ignore_token: int) -> int:
-        """In 2.6 new, because anonymous pages lead to their areas: references through all of them. kernel: mm/rmap.c:page_referenced_anon"""
+        """In 2.6 new, because anonymous pages lead to their areas: references through all of them.
+
+        kernel: mm/rmap.c:page_referenced_anon
+        """
         anon_vma = self.page_anon_vma(pfn)
         if anon_vma is None:
             return 0

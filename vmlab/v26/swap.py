@@ -31,7 +31,7 @@ _SITTING = 1 << PG_locked | 1 << PG_dirty | _ACTIVE
 class LruCache26(LruCache):
     """Active and inactive list of every zone, and the pages on their way there."""
 
-    state_names = ("lru_add_active_pvecs", "lru_add_pvecs", "page_cluster")
+    state_names: tuple[str, ...] = ("lru_add_active_pvecs", "lru_add_pvecs", "page_cluster")
 
     def attach(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -46,12 +46,12 @@ class LruCache26(LruCache):
         self.page_state = self.allocator.page_state
 
     @property
-    def nr_active_pages(self) -> int:
+    def nr_active_pages(self) -> int:  # type: ignore[override]
         """In 2.6 a sum over the zones, because each has lists of its own; before that one number."""
         return sum(cast("Zone26", zone).nr_active for zone in self.kernel.for_each_zone())
 
     @property
-    def nr_inactive_pages(self) -> int:
+    def nr_inactive_pages(self) -> int:  # type: ignore[override]
         """In 2.6 a sum over the zones, because each has lists of its own; before that one number."""
         return sum(cast("Zone26", zone).nr_inactive for zone in self.kernel.for_each_zone())
 
@@ -274,7 +274,10 @@ class LruCache26(LruCache):
             self.release_pages(pfns, cold)
 
     def pagevec_release_nonlru(self, pfns: Sequence[int], cold: int = 0) -> None:
-        """In 2.6 new, because reclaim frees pages it took off the lists itself: drop their references. kernel: mm/swap.c:__pagevec_release_nonlru"""
+        """In 2.6 new, because reclaim frees pages it took off the lists itself: drop their references.
+
+        kernel: mm/swap.c:__pagevec_release_nonlru
+        """
         to_free = []
         for pfn in pfns:
             if self.flags[pfn] & LRU:

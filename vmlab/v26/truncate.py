@@ -36,7 +36,8 @@ class Truncate(FileMapping26):
     def invalidate_complete_page(self, mapping: AddressSpace26, pfn: int) -> int:
         """In 2.6 a page may have become dirty again, because marks need no page lock; before that callers made sure.
 
-        Returns 1 when the locked page is out of the cache, 0 when it is dirty or not of *mapping*. kernel: mm/truncate.c:invalidate_complete_page
+        Returns 1 when the locked page is out of the cache, 0 when it is dirty or not of *mapping*.
+        kernel: mm/truncate.c:invalidate_complete_page
         """
         if self.mapping[pfn] != mapping.id or self.flags[pfn] & DIRTY:
             return 0
@@ -93,7 +94,8 @@ class Truncate(FileMapping26):
     def invalidate_mapping_pages(self, mapping: AddressSpace26, start: int, end: int) -> int:
         """In 2.6 for a range, because fadvise() asks for one; before that only for a whole file.
 
-        Drop pages *start* to *end* that are clean, unlocked and not mapped; returns how many. kernel: mm/truncate.c:invalidate_mapping_pages
+        Drop pages *start* to *end* that are clean, unlocked and not mapped; returns how many.
+        kernel: mm/truncate.c:invalidate_mapping_pages
         """
         following, ret = start, 0
         while following <= end and (pages := self.find_get_pages(mapping, following, PAGEVEC_SIZE)):
@@ -111,7 +113,10 @@ class Truncate(FileMapping26):
         return ret
 
     def invalidate_inode_pages(self, inode: Inode) -> int:  # type: ignore[override]
-        """In 2.6 it returns how many pages went, because callers want to know; before that nothing. kernel: mm/truncate.c:invalidate_inode_pages"""
+        """In 2.6 it returns how many pages went, because callers want to know; before that nothing.
+
+        kernel: mm/truncate.c:invalidate_inode_pages
+        """
         return self.invalidate_mapping_pages(cast(AddressSpace26, inode.i_mapping), 0, _U32)
 
     def invalidate_inode_pages2(self, mapping: AddressSpace) -> int:  # type: ignore[override]
