@@ -28,7 +28,15 @@ _REFERENCED = 1 << PG_referenced
 class LruCache(Part):
     """The two lists (``active_list`` and ``inactive_list`` are heads in ``mem.lru``) and their lengths in pages."""
 
-    state_names: tuple[str, ...] = ("active_list", "inactive_list", "nr_active_pages", "nr_inactive_pages", "page_cluster", "pager_daemon", "settled_at")
+    state_names: tuple[str, ...] = (
+        "active_list",
+        "inactive_list",
+        "nr_active_pages",
+        "nr_inactive_pages",
+        "page_cluster",
+        "pager_daemon",
+        "settled_at",
+    )
 
     def attach(self, kernel: Kernel) -> None:
         self.kernel = kernel

@@ -1,7 +1,8 @@
 """The page cache of 2.6 and everything that works on files through it.
 
     fs            a file's tree of pages, read-ahead windows
-    pagecache     in and out, marks, waiting, writing out
+    pagecache     in and out, marks, waiting
+    writeout      writing dirty pages, waiting for them
     readahead     how far to read ahead
     filemap_read  read(2)
     filemap_map   page faults on files, nonlinear areas, msync(2), mincore(2)

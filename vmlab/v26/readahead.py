@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, cast
 
 from ..mm.errno import EINVAL
 from .fs import AddressSpace26, FileRaState
-from .pagecache import PageCache26
 from .swap import PAGEVEC_SIZE
+from .writeout import Writeout
 
 if TYPE_CHECKING:
     from ..mm.fs import File
@@ -28,7 +28,7 @@ _CHUNK = 512  # pages: 2 MiB
 _U32 = 0xFFFFFFFF
 
 
-class Readahead(PageCache26):
+class Readahead(Writeout):
     """How far to read before anybody asks. All lengths in pages."""
 
     def ra_state(self, file: File) -> FileRaState:
