@@ -164,7 +164,7 @@ class Areas26(Areas):
         if vma.vm_flags & VM_DENYWRITE:
             file.inode.i_writecount -= 1
         if vma.vm_flags & VM_SHARED:
-            mapping.i_mmap_writable += 1
+            mapping.i_mmap_writable = mapping.i_mmap_writable + 1 & U32
         area = cast(VmArea26, vma)
         if vma.vm_flags & VM_NONLINEAR:
             self.vma_nonlinear_insert(area, mapping)
