@@ -338,7 +338,12 @@ DAMAGE: list[tuple[str, Callable[[vmlab.Machine], None]]] = [
     ("nr_swap_pages", add("swapfile.nr_swap_pages", -1)),
     ("total_swap_pages", add("swapfile.total_swap_pages")),
     ("lru flags", set_column("flags", lambda m: m.swap.inactive()[0], lambda flags: flags | 1 << PG_active)),
-    ("lru flags", set_column("flags", lambda m: next(iter(m.zones[0].free_area[0].free_list)), lambda flags: flags | 1 << PG_lru)),
+    (
+        "lru flags",
+        set_column(
+            "flags", lambda m: next(pfn for area in m.zones[0].free_area for pfn in area.free_list), lambda flags: flags | 1 << PG_lru
+        ),
+    ),
     ("lru flags", off_the_lru),
     ("list", broken_link),
     ("locked", set_column("flags", anonymous, lambda flags: flags | 1 << PG_locked)),
