@@ -55,6 +55,8 @@ class Machine(Caches):
     the machine's memory, as in a real one. "outside": they take no frames. "vm-only": only vm_area_struct and mm_struct
     take some. None: no such objects and no processes; **only the page allocator**, with nobody to reclaim anything.
     Left out, it is "ram"; and None where *nodes* or a *reclaim* without a page cache to look after call for it.
+    vfs: directory entries, inodes and open files are among them, with hash tables of their own, in caches that reclaim
+    shrinks: True with "ram" and Linux 2.4 unless you say no.
 
     Your own. page_allocator, bootmem, zone_setup, reclaim: your class (or object) for one of these parts. parts: for any
     other part, {"slab": YourSlab}; vmlab.mm.parts.PARTS names them. on_event: a function called with every step.
@@ -84,6 +86,7 @@ class Machine(Caches):
         reclaim: type[Reclaim] | Reclaim | None = None,
         kernel_objects: str | None = "auto",
         io_mode: int = 0,
+        vfs: bool | None = None,
         parts: Mapping[str, Any] | None = None,
         on_event: Listener | None = None,
         mem: MemMap | None = None,
@@ -105,6 +108,8 @@ class Machine(Caches):
             kernel_objects = "ram" if scans and not nodes else None
         if kernel_objects not in ("ram", "outside", "vm-only", None):
             raise ValueError(f"kernel_objects={kernel_objects!r}: 'ram', 'outside', 'vm-only', or None for the page allocator only")
+        if vfs and (kernel_objects != "ram" or kernel != "2.4"):
+            raise ValueError("vfs=True: the file layer's caches need kernel_objects='ram' and Linux 2.4")
         super().__init__(
             Config(
                 tuple(entries),
@@ -122,6 +127,7 @@ class Machine(Caches):
                 kernel_objects,
                 kernel,
                 io_mode,
+                kernel_objects == "ram" and kernel == "2.4" and not nodes if vfs is None else bool(vfs),
             )
         )
         if kernel == "2.6":
@@ -211,7 +217,7 @@ class Machine(Caches):
             allocator = self.page_allocator
             return allocator.alloc_pages(gfp_mask, order) if node is None else numa.alloc_pages_node(self, node, gfp_mask, order)
         finally:
-            if sched.kswapd_pending or sched.fatal or self.block.queue:
+            if not self.interrupted and (sched.kswapd_pending or sched.fatal or self.block.queue):
                 sched.end_of_op()
 
     def free_pages(self, page: Page | int, order: int | None = None) -> None:

@@ -63,12 +63,14 @@ def _open(m: Machine, name: str, flags: int = O_RDONLY, mode: int = 0o644) -> in
     fd = next(i for i in range(len(task.files) + 1) if i not in task.files)
     if fd >= min(1024, task.rlim[RLIMIT_NOFILE]):
         return -EMFILE
+    page = m.file_table.getname()
     for mount in m.shmem.mounts:
         if name.startswith(mount + "/"):
             file = tmpfs.Tmpfs(m, mount).open(name[len(mount) :], flags, mode)
             break
     else:
         file = _open_diskfs(m, name, flags)
+    m.file_table.putname(page)
     if isinstance(file, int):
         return file
     task.files[fd] = file
@@ -77,10 +79,12 @@ def _open(m: Machine, name: str, flags: int = O_RDONLY, mode: int = 0o644) -> in
 
 def _open_diskfs(m: Machine, name: str, flags: int) -> File | int:
     access = (FMODE_READ, FMODE_WRITE, FMODE_READ | FMODE_WRITE, 0)[flags & O_ACCMODE]
-    if m.diskfs.lookup(name) is None:
-        if not flags & O_CREAT or not name:
-            return -ENOENT
-        m.diskfs.create(name)
+    if m.diskfs.lookup(name) is None and flags & O_CREAT and name:
+        error = m.diskfs.vfs_create(name)
+        if error:
+            return error
+    elif m.diskfs.lookup(name) is None and not m.config.vfs:
+        return -ENOENT
     if flags & O_TRUNC and access & FMODE_WRITE:
         error = m.diskfs.truncate(name, 0)
         if error:
@@ -216,6 +220,14 @@ def _shmat(m: Machine, shmid: int, address: int = 0, flags: int = 0) -> int:
 
 def _access(m: Machine, name: str) -> int:
     """Whether a file exists: 0 or -ENOENT."""
+    if m.config.vfs:
+        page = m.file_table.getname()
+        dentry = m.diskfs.path_lookup(name)
+        m.file_table.putname(page)
+        if isinstance(dentry, int):
+            return dentry
+        m.dcache.dput(dentry)
+        return 0
     return 0 if m.diskfs.lookup(name) is not None else -ENOENT
 
 
@@ -237,7 +249,8 @@ def _execve(m: Machine, name: str, argv: list[str] | None = None, envp: list[str
             return -EACCES if not data else -8
         return m.fork.do_execve(file, image, argv or [name], envp or [])
     finally:
-        vfs.fput(m, file)
+        if not m.interrupted:
+            vfs.fput(m, file)
 
 
 SYSCALLS: dict[str, Callable[..., Result]] = {

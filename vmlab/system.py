@@ -65,7 +65,8 @@ def op(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P]
         try:
             return method(self, *args, **kwargs)
         finally:
-            self.sched.end_of_op()
+            if not self.interrupted:
+                self.sched.end_of_op()
 
     operation.__dict__["is_operation"] = True
     return cast("Callable[Concatenate[Any, P], R]", operation)

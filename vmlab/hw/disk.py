@@ -28,6 +28,10 @@ class Disk:
         self.bad_reads: set[int] = set()
         self.bad_writes: set[int] = set()
 
+    def __getstate__(self) -> dict[str, object]:
+        # Pages are saved one by one, beside the disk: those that did not change are then kept once.
+        return {**self.__dict__, "pages": {}}
+
     def _missing(self, page_no: int) -> bytes | None:
         """Contents of a page that was not written here; None for zeroes."""
         return None

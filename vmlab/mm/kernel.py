@@ -21,12 +21,15 @@ EMPTY_ZERO_PAGE = 0x104  # in the kernel image
 if TYPE_CHECKING:
     from .block import BlockLayer
     from .bootmem import BootmemAllocator
+    from .dcache import Dcache
     from .diskfs import DiskFs
     from .fault import Fault
+    from .file_table import FileTable
     from .filemap import Filemap
     from .fork import Fork
     from .fs import Ops
     from .highmem import Highmem
+    from .icache import Icache
     from .ipc_shm import IpcShm
     from .memory import Memory
     from .mlock import Mlock
@@ -105,12 +108,14 @@ class Config(NamedTuple):
     kernel_objects: str | None = None  # where slab objects live: "ram", "outside", "vm-only"; None: no processes at all
     kernel: str = "2.4"  # "2.4" (2.4.22) or "2.6" (2.6.11)
     io_mode: int = 0  # 0: a disk completes at once; 1: when somebody waits or the operation ends
+    vfs: bool = False  # directory entries, inodes and open files are kernel objects too, in caches that shrink
 
 
 class Kernel:
     """Global state and the parts that work on it. Machine adds what people call."""
 
     pgdat_class: type[PgData] = PgData
+    interrupted = False  # the time machine stopped it in the middle of a step: nothing may be put in order on the way out
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -157,6 +162,9 @@ class Kernel:
         vmalloc_space: VmallocSpace
         highmem: Highmem
         block: BlockLayer
+        dcache: Dcache
+        icache: Icache
+        file_table: FileTable
         swap: LruCache
         filemap: Filemap
         diskfs: DiskFs

@@ -75,6 +75,8 @@ def capture(kernel: Kernel, *, columns: bool = True) -> State:
     whole = kernel.config.kernel_objects is not None
     if whole:
         blobs["objects"] = capture_objects(kernel)
+        for number, disk in kernel.block.disks.items():
+            blobs.update((f"disk{number}.{n}", page) for n, page in disk.pages.items())
     nodes = []
     for pgdat in kernel.pgdats:
         zones = []
@@ -163,6 +165,10 @@ def restore(kernel: Kernel, state: State) -> None:
     kernel.e820[:] = [type_e820(e) for e in plain["e820"]]
     if "objects" in blobs:
         restore_objects(kernel, blobs["objects"])
+        for name, page in blobs.items():
+            if name.startswith("disk"):
+                number, _, n = name[4:].partition(".")
+                kernel.block.disks[int(number)].pages[int(n)] = page
         return
     places = _places(kernel)
     for name, attributes in plain.get("fixtures", {}).items():

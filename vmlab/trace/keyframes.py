@@ -9,14 +9,18 @@ from ..mm.kernel import Kernel
 from ..mm.state import COLUMNS, State, capture, extra_columns
 
 _CHUNK = 1 << 14  # bytes
+_GROUP = 64  # pages
+_PAGES = ("frame", "table", "disk")  # names of blobs that are one page each: there are thousands of them
 
 Chunks = list[bytes]
+Page = tuple[str, bytes]
 
 
 class _Key(NamedTuple):
     op: int
     event: int
     blobs: dict[str, Chunks]
+    pages: list[tuple[Page, ...]]
     plain: dict[str, object]
 
 
@@ -31,16 +35,17 @@ class KeyFrames:
         self.max_bytes = max_bytes
         self.nbytes = 0
         self._keys: list[_Key] = []
+        self._last: dict[str, Page] = {}  # pages of the newest key frame, by name
 
     def add(self, op: int, event: int, kernel: Kernel) -> int:
         """Keep the state of *kernel*, which stands before operation number *op*. Returns the event at which the next one is due."""
         before = self._keys[-1].blobs if self._keys else {}
         state = capture(kernel, columns=False)
-        found = extra_columns(kernel.mem) | state.blobs
+        found = extra_columns(kernel.mem) | {name: blob for name, blob in state.blobs.items() if not name.startswith(_PAGES)}
         blobs = {name: self._share(memoryview(blob), before.get(name)) for name, blob in found.items()}
         for name in COLUMNS:
             blobs[name] = self._share(memoryview(getattr(kernel.mem, name)).cast("B"), before.get(name))
-        self._keys.append(_Key(op, event, blobs, state.plain))
+        self._keys.append(_Key(op, event, blobs, self._share_pages(state.blobs), state.plain))
         if self.nbytes > self.max_bytes and len(self._keys) > 2:
             self._thin()
         return event + self.interval
@@ -57,6 +62,27 @@ class KeyFrames:
                 self.nbytes += len(piece)
         return chunks
 
+    def _share_pages(self, blobs: dict[str, bytes]) -> list[tuple[Page, ...]]:
+        """Frames and disk pages, in groups; pages and groups that did not change are those of the key frame before."""
+        last, now = self._last, {}
+        for name, blob in blobs.items():
+            if name.startswith(_PAGES):
+                page = last.get(name)
+                if page is None or (page[1] is not blob and page[1] != blob):
+                    page = (name, blob)
+                    self.nbytes += len(blob)
+                now[name] = page
+        self._last = now
+        pages = list(now.values())
+        before = {id(group[0]): group for group in self._keys[-1].pages} if self._keys else {}
+        groups = []
+        for at in range(0, len(pages), _GROUP):
+            group = tuple(pages[at : at + _GROUP])
+            old = before.get(id(group[0]))
+            same = old is not None and len(old) == len(group) and all(a is b for a, b in zip(old, group, strict=True))
+            groups.append(old if same and old is not None else group)
+        return groups
+
     def _thin(self) -> None:
         self._keys = self._keys[:1] + self._keys[2::2]
         self.interval *= 2
@@ -65,6 +91,9 @@ class KeyFrames:
             for chunks in key.blobs.values():
                 for chunk in chunks:
                     seen[id(chunk)] = len(chunk)
+            for group in key.pages:
+                for _, page in group:
+                    seen[id(page)] = len(page)
         self.nbytes = sum(seen.values())
 
     def before(self, op: int) -> int:
@@ -74,7 +103,10 @@ class KeyFrames:
     def state(self, op: int) -> State:
         """The state of the key frame taken before operation *op*."""
         key = self._keys[bisect_right(self._keys, op, key=lambda k: k.op) - 1]
-        return State({name: b"".join(chunks) for name, chunks in key.blobs.items()}, dict(key.plain))
+        blobs = {name: b"".join(chunks) for name, chunks in key.blobs.items()}
+        for group in key.pages:
+            blobs.update(group)
+        return State(blobs, dict(key.plain))
 
     def __len__(self) -> int:
         return len(self._keys)

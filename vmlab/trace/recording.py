@@ -20,13 +20,15 @@ from typing import Any, NamedTuple
 from ..machine import Machine, start
 from ..mm.events import Event
 from ..mm.state import State, capture, restore
+from ..mm.task import Task
 from .keyframes import KeyFrames
 
 __all__ = ["Op", "Tape", "record"]
 
-KEY_INTERVAL = 1 << 16  # events between key frames at first
-MAX_BYTES = 192 << 20  # of key frames; past that every second one is dropped
+KEY_INTERVAL = 1 << 15  # events between key frames at first
+MAX_BYTES = 320 << 20  # of key frames; past that every second one is dropped
 _NEAR = 4  # states kept near the last seeks
+_LONG = 4096  # events into an operation from which on the way back to its start is kept at once
 
 
 class Op(NamedTuple):
@@ -77,6 +79,7 @@ class Tape:
         self._keys = KeyFrames(key_interval, max_bytes)
         self._next_key = self._keys.add(0, 0, machine)
         self._replica: Machine | None = None
+        self._inside = -1  # the operation the last seek went into
         self._replica_op = -1  # the replica stands before this operation; -1 when inside one
         self._near: OrderedDict[int, State] = OrderedDict()
         self._event_cache: OrderedDict[int, list[Event]] = OrderedDict()
@@ -287,19 +290,21 @@ class Tape:
     def _into(self, k: int, offset: int) -> None:
         """From right before operation *k*, go on to its event number *offset*."""
         machine = self._machine()
-        if k not in self._near:
+        again, self._inside = self._inside == k, k
+        if k not in self._near and (again or offset >= _LONG):
             self._near[k] = capture(machine)
             while len(self._near) > _NEAR:
                 self._near.popitem(last=False)
         left = offset
-        whole = bool(machine.more_parts)
-        reached: State | None = None
+        sched = machine.more_parts.get("sched")
+        held: tuple[Task, dict[str, object]] | None = None
 
         def listen(event: Event) -> None:
-            nonlocal left, reached
+            nonlocal left, held
             if not left:
-                if whole and reached is None:
-                    reached = capture(machine)
+                if held is None:
+                    held = machine.current, dict(vars(sched)) if sched is not None else {}
+                    machine.interrupted = True
                 raise _Reached
             left -= 1
 
@@ -313,8 +318,11 @@ class Tape:
         finally:
             machine._recorder = None
             machine.wire()
-        if reached is not None:
-            restore(machine, reached)  # a kernel that is interrupted puts things in order on its way out: undo that
+            machine.interrupted = False
+        if held is not None and sched is not None:
+            # On its way out a kernel says who runs again, and whose turn ended: as it was when it was stopped.
+            machine.current = held[0]
+            vars(sched).update(held[1], on_event=sched.on_event)
 
     def _events_of(self, k: int) -> list[Event]:
         """The events operation *k* makes."""

@@ -113,7 +113,8 @@ class SwapOnOff26(SwapExtents26, SwapUnuse26):
             error = self._enable26(p, area, size, kernel.ram.read_page(pfn), self._name(specialfile))
             return error, not error
         finally:
-            lru.pagevec_release([pfn])
+            if not self.kernel.interrupted:
+                lru.pagevec_release([pfn])
 
     def _read_header(self, p: SwapInfo26, specialfile: int | Inode, pfn: int) -> bool:
         """Read the first page of a disk or file; whether that went well. kernel: mm/filemap.c:read_cache_page"""
