@@ -20,6 +20,8 @@ examples:
   vmlab lab                                    open the course in JupyterLab
   vmlab verify traces/buddy-a.jsonl.gz         replay a golden trace against the model
   vmlab trace record -- /bin/true              record the pages a program touches (needs valgrind)
+  vmlab hostdiff --calls 20000 --seed 1        the same calls to the model and to this machine's Linux
+  vmlab endurance --seconds 60 --seed 1        random work, compared with a model kept outside
   vmlab grade .                                grade what students handed in under submitted/
 """
 
