@@ -31,4 +31,5 @@ PARTS26: dict[str, tuple[str, str]] = {
     "fremap": ("fremap", "Fremap"),
     "hugetlb": ("hugetlb", "HugeTlb"),
     "shmem": ("shmem", "Shmem26"),
+    "slab": ("slab", "SlabAllocator26"),
 }

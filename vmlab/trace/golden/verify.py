@@ -19,6 +19,7 @@ from .process import ProcessReplay
 from .slab import SlabReplay
 from .v26_allocators import Allocators26Replay
 from .v26_process import Process26Replay
+from .v26_slab import Slab26Replay
 from .vmalloc import VmallocReplay
 from .zones import ZonesReplay
 
@@ -31,6 +32,7 @@ REPLAYS: dict[str, Callable[[Line], Replay]] = {
     "buddy": BuddyReplay,
     "numa": NumaReplay,
     "slab": SlabReplay,
+    "v26-slab": Slab26Replay,
     "vmalloc": VmallocReplay,
     "highmem": HighmemReplay,
     **dict.fromkeys(("v26-zones", "v26-buddy"), Allocators26Replay),
