@@ -131,7 +131,11 @@ class Caches(System):
     @by_name
     @op
     def kmem_cache_free(self, cache: str, address: int) -> None:
-        """Give an object of *cache* back. kernel: mm/slab.c:kmem_cache_free"""
+        """Give an object of *cache* back. kernel: mm/slab.c:kmem_cache_free
+
+        Raises ValueError for what is no object of it in use, and KernelBug, as :meth:`kfree`.
+        """
+        self._refuse_bad_free(address, cache)
         self.slab.kmem_cache_free(self.slab.cache(cache), address)
 
     @by_name

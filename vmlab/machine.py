@@ -16,6 +16,7 @@ from .mm.check_machine import check_machine
 from .mm.events import Listener, load_events
 from .mm.fs import SWAPPER_SPACE_ID
 from .mm.gfp import GFP_KERNEL, PF_FREE_PAGES, PF_MEMALLOC, PF_MEMDIE
+from .mm.holders import taken
 from .mm.kernel import Config
 from .mm.mmzone import Zone
 from .mm.page import BLOCK_USED, MemMap, Page
@@ -223,7 +224,7 @@ class Machine(Caches):
     def free_pages(self, page: Page | int, order: int | None = None) -> None:
         """Give back what ``alloc_pages`` returned (the page, or its frame number).
 
-        Raises ValueError when that is not the first page of an allocated block, or *order* is
+        Raises ValueError when that is not the first page of an allocated block, somebody else's, or *order* is
         not the order it has: the kernel would corrupt itself. kernel: mm/page_alloc.c:__free_pages
         """
         pfn = page.pfn if isinstance(page, Page) else page
@@ -234,6 +235,8 @@ class Machine(Caches):
         kind = self.mem.block[pfn]
         if not kind & BLOCK_USED or (order is not None and order != kind & 15):
             raise ValueError(self._why_not_free(pfn, order))
+        if self.more_parts and (who := taken(self, pfn)):
+            raise ValueError(f"frame {pfn} is in use: {who}; alloc_pages did not return it")
         if self.tape is not None:
             self.tape.begin("free_pages", (pfn, kind & 15))
         self.mem.owner[pfn] = 0

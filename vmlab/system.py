@@ -7,6 +7,7 @@ runs if it was woken, and processes that were killed exit.
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 from array import array
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from .hw.layout import PAGE_SHIFT, PAGE_SIZE
 from .mm import proc, tmpfs
 from .mm.gfp import GFP_KERNEL
 from .mm.page import Page
+from .mm.slab_misuse import why_not_free
 from .mm.startup import Startup
 from .mm.swap_header import write_header
 from .process import Address, Errno, Process
@@ -48,6 +50,13 @@ def _for_ever(value: Any) -> Any:
     return value[:] if isinstance(value, (list, array)) else value
 
 
+def whole(value: Any, what: str) -> int:
+    """*value*, if it is a whole number. Raises TypeError."""
+    if not isinstance(value, int):
+        raise TypeError(f"{what}={value!r}: a whole number")
+    return value
+
+
 def op(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
     """An operation of a whole machine: refused without processes, recorded, and brought to its end."""
     name = method.__name__
@@ -72,6 +81,17 @@ def op(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P]
     return cast("Callable[Concatenate[Any, P], R]", operation)
 
 
+def _check_arguments(name: str, call: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Raises TypeError that says how system call *name* is called, if *args* are too many or too few."""
+    signature = inspect.signature(call)
+    try:
+        signature.bind(None, *args)
+    except TypeError:
+        parameters = list(signature.parameters.values())[1:]
+        wanted = ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters)
+        raise TypeError(f"system call {name} takes ({wanted}), not {len(args)} arguments") from None
+
+
 class System(Startup):
     """A kernel with processes."""
 
@@ -90,13 +110,17 @@ class System(Startup):
     def spawn(self, comm: str = "task", program: str | None = None, uid: int = 1000) -> Process:
         """A new process with an empty heap and a small stack, or running *program* (an ELF file of this machine).
 
-        Raises OSError when there is no memory for it or the program cannot be loaded.
+        *uid* 0 is root, with every capability. Raises OSError when there is no memory for it or the program cannot be loaded.
         """
+        if not isinstance(comm, str) or whole(uid, "uid") < 0:
+            raise ValueError(f"spawn({comm!r}, uid={uid!r}): a name, and a user number from 0 on")
         pid = self.sched.get_pid()
         task = self.fork.new_task(pid, comm)
         if task is None:
             raise OSError(12, "no memory for a new process")
         task.uid = task.euid = uid
+        if not uid:
+            task.cap_effective = self.init_task.cap_effective
         with self.running(task):
             if program is None:
                 mm = task.mm
@@ -131,7 +155,11 @@ class System(Startup):
                 if not isinstance(value, int) or not -(1 << 31) <= value < 1 << 32:
                     raise ValueError(f"{name}: {value!r} does not fit a register of the i386: whole numbers of 32 bits")
         with self.running(self._task(pid)):
-            return call(self._me(), *args)
+            try:
+                return call(self._me(), *args)
+            except TypeError:
+                _check_arguments(name, call, args)
+                raise
 
     @op
     def exit(self, pid: int) -> None:
@@ -152,6 +180,8 @@ class System(Startup):
 
         With *esp*, its stack pointer, an access below esp - 32 bytes does not grow the stack.
         """
+        if not 0 <= whole(address, "address") < 1 << 32:
+            raise ValueError(f"address {address:#x}: an i386 address has 32 bits")
         task = self._task(pid)
         ret = self.mmu.touch(task, address, write, esp, value)
         if ret < 0:
@@ -162,6 +192,8 @@ class System(Startup):
     def touch_list(self, pid: int, references: list[int]) -> int:
         """Many accesses: each is page number << 1 | write. Returns the page faults. Raises Signalled."""
         task = self._task(pid)
+        if len(references) and not 0 <= min(references) <= max(references) < 1 << 21:
+            raise ValueError("references are page number << 1 | write; page numbers of the i386 have 20 bits")
         ran = self.mmu.run(task, references)
         if ran.signal:
             raise self._signal(task, ran.signal, references[ran.touches] >> 1 << PAGE_SHIFT)
@@ -216,6 +248,8 @@ class System(Startup):
     @op
     def create_file(self, name: str, data: bytes | str | int = b"") -> None:
         """A file of the simple file system that holds *data* (or so many zero bytes; text is hexadecimal)."""
+        if not isinstance(name, str):
+            raise TypeError(f"name={name!r}: text")
         self.diskfs.create(name, bytes.fromhex(data) if isinstance(data, str) else data)
 
     @op
@@ -240,7 +274,9 @@ class System(Startup):
         return Errno(ret) if isinstance(ret, int) else 0
 
     def tmpfs(self, name: str = "/dev/shm") -> tmpfs.Tmpfs:
-        """The file system mounted as *name*, to use directly (what is done so is not recorded)."""
+        """The file system mounted as *name*, to use directly (what is done so is not recorded). Raises ValueError when there is none."""
+        if name not in self.shmem.mounts:
+            raise ValueError(f"no tmpfs is mounted as {name!r}: mount_tmpfs(name={name!r}) does it; there are {list(self.shmem.mounts)}")
         return tmpfs.Tmpfs(self, name)
 
     @op
@@ -249,6 +285,8 @@ class System(Startup):
 
         Returns the number of its disk, or an Errno. A file is written to when pages are swapped out.
         """
+        if priority is not None and not 0 <= whole(priority, "priority") <= 0x7FFF:
+            raise ValueError(f"priority={priority}: 0 to 32767 (the kernel gives the negative ones itself)")
         number = next(i for i in range(len(self.block.disks) + 1) if i not in self.block.disks)
         if path is not None:
             self.block.add_disk(number, FileDisk(path, path))
@@ -282,39 +320,55 @@ class System(Startup):
     def vmalloc(self, size: int, gfp_mask: int | None = None) -> int:
         """*size* bytes of kernel memory, contiguous only in addresses; 0 on failure. kernel: include/linux/vmalloc.h:vmalloc"""
         space = self.vmalloc_space
+        whole(size, "size")
         return Address(space.vmalloc(size) if gfp_mask is None else space.vmalloc_pages(size, gfp_mask))
 
     @op
     def vfree(self, address: int) -> None:
-        """Free what vmalloc returned. kernel: mm/vmalloc.c:vfree"""
-        self.vmalloc_space.vfree(address)
+        """Free what vmalloc returned. Of any other address the kernel only complains on the console (m.console).
+
+        kernel: mm/vmalloc.c:vfree
+        """
+        self.vmalloc_space.vfree(whole(address, "address"))
 
     @op
     def kmalloc(self, size: int, gfp_mask: int = GFP_KERNEL) -> int:
         """*size* bytes from the sizes cache; 0 on failure. kernel: mm/slab.c:kmalloc"""
-        return Address(self.slab.kmalloc(size, gfp_mask))
+        return Address(self.slab.kmalloc(whole(size, "size"), gfp_mask))
 
     @op
     def kfree(self, address: int) -> None:
-        """Free what kmalloc returned. kernel: mm/slab.c:kfree"""
+        """Free what kmalloc returned; 0 is ignored. kernel: mm/slab.c:kfree
+
+        Raises ValueError for what is no object in use (the kernel would damage its slab without a word; m.slab.kfree does),
+        and KernelBug where the kernel notices: for an address in no slab, and with a slab allocator that looks
+        (parts={"slab": vmlab.mm.slab_debug.DebugSlabAllocator}).
+        """
+        if address:
+            self._refuse_bad_free(whole(address, "address"))
         self.slab.kfree(address)
+
+    def _refuse_bad_free(self, address: int, cache: str | None = None) -> None:
+        why = why_not_free(self.slab, address, cache)
+        if why is not None:
+            raise ValueError(why)
 
     @op
     def kmap(self, page: Page | int) -> int:
         """A kernel address for a page, of high memory too. kernel: include/asm-i386/highmem.h:kmap"""
-        return Address(self.highmem.kmap(page.pfn if isinstance(page, Page) else page))
+        return Address(self.highmem.kmap(self._me().page(page.pfn if isinstance(page, Page) else page).pfn))
 
     @op
     def kunmap(self, page: Page | int) -> None:
-        """Give the mapping back. kernel: include/asm-i386/highmem.h:kunmap"""
-        self.highmem.kunmap(page.pfn if isinstance(page, Page) else page)
+        """Give the mapping back. Raises KernelBug for a high page that has none. kernel: include/asm-i386/highmem.h:kunmap"""
+        self.highmem.kunmap(self._me().page(page.pfn if isinstance(page, Page) else page).pfn)
 
     # -- time and settings ---------------------------------------------------------------------
 
     @op
     def tick(self, jiffies: int = 1) -> None:
         """Let time pass, in jiffies of 10 ms."""
-        if jiffies < 0:
+        if whole(jiffies, "jiffies") < 0:
             raise ValueError("time only goes forward")
         self.sched.jiffies += jiffies
 

@@ -10,6 +10,7 @@ from array import array
 from typing import TYPE_CHECKING
 
 from ..hw.layout import MAXMEM_PFN, PAGE_OFFSET, PAGE_SHIFT
+from .holders import holder, mapped_by
 from .lists import NIL, ListColumns
 from .page_flags import ZONE_SHIFT, PG_reserved
 
@@ -196,9 +197,13 @@ class Page:
 
     @property
     def owner(self) -> str:
-        """Who took the frame: a boot consumer, or the ``owner=`` of the allocation."""
-        owners, column = self._kernel.owners, self._kernel.mem.owner
-        return owners[column[self.head]] if self.state != "free" else ""
+        """Who holds the frame: a boot consumer, the ``owner=`` of the allocation, "anonymous", "novel page 3", "slab size-32", …"""
+        return holder(self._kernel, self.head) if self.state in ("allocated", "reserved", "hole") else ""
+
+    @property
+    def mapped_by(self) -> list[tuple[int, int]]:
+        """(process, address) of each page table entry that maps the frame. All page tables are searched for it."""
+        return mapped_by(self._kernel, self.pfn)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Page) and other.pfn == self.pfn and other._kernel is self._kernel

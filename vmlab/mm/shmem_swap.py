@@ -133,6 +133,7 @@ class ShmemSwap(Part):
 
     def free_page(self, address: int) -> None:
         """Give such a frame back. kernel: mm/page_alloc.c:free_pages"""
+        self.kernel.mem.owner[address - PAGE_OFFSET >> PAGE_SHIFT] = 0
         self.kernel.put_page(address - PAGE_OFFSET >> PAGE_SHIFT)
 
     def shmem_swp_entry(self, info: ShmemInodeInfo, index: int, page: list[int] | None) -> Entry | None:
@@ -190,6 +191,7 @@ class ShmemSwap(Part):
                 self.shmem_free_block(inode)
                 return -ENOMEM
             self.kernel.ram.clear_page(pfn)
+            self.kernel.mem.owner[pfn] = self.kernel.owner_id("swap vector")
             page[0] = PAGE_OFFSET + (pfn << PAGE_SHIFT)
             if (ev := self.on_event) is not None:
                 ev(("shmem_vector_page", inode.i_ino, index, pfn))

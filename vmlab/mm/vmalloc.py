@@ -118,7 +118,7 @@ class VmallocSpace(Part):
         kernel: mm/vmalloc.c:vmalloc_area_pages, __vmalloc_area_pages, alloc_area_pmd, alloc_area_pte
         """
         kernel = self.kernel
-        alloc_pages = kernel.page_allocator.alloc_pages
+        alloc_pages, owner, label = kernel.page_allocator.alloc_pages, kernel.mem.owner, kernel.owner_id("vmalloc")
         given = iter(pages) if pages is not None else None
         for at, length in self._chunks(address, size):
             found = kernel.pgtable.pte_alloc_kernel(at)
@@ -128,6 +128,8 @@ class VmallocSpace(Part):
             for i in range(slot, slot + max(length + _OFFSET_MASK >> PAGE_SHIFT, 1)):
                 if given is None:
                     pfn = alloc_pages(gfp_mask, 0)
+                    if pfn is not None:
+                        owner[pfn] = label
                 else:
                     pfn = next(given, None)
                     if pfn is not None:
@@ -147,7 +149,7 @@ class VmallocSpace(Part):
         kernel: mm/vmalloc.c:vmfree_area_pages, free_area_pmd, free_area_pte
         """
         kernel = self.kernel
-        max_mapnr = kernel.max_mapnr
+        max_mapnr, owner, label = kernel.max_mapnr, kernel.mem.owner, kernel.owner_id("vmalloc")
         for at, length in self._chunks(address, size):
             found = kernel.pgtable.pte_lookup(kernel.init_mm, at)
             if found is None:
@@ -163,6 +165,8 @@ class VmallocSpace(Part):
                     continue
                 pfn = pte >> PAGE_SHIFT
                 if pfn < max_mapnr and not self.flags[pfn] & RESERVED:
+                    if owner[pfn] == label:
+                        owner[pfn] = 0
                     kernel.put_page(pfn)
         kernel.mmu.flush_tlb_all()
 

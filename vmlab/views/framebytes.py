@@ -9,13 +9,14 @@ import importlib.util
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..mm.holders import owner_column, owner_names
 from ..mm.mmzone import MAX_ORDER
 from ..mm.page import BLOCK_FREE, BLOCK_HOLE, BLOCK_RESERVED, BLOCK_USED
 
 if TYPE_CHECKING:
     from ..machine import Machine
 
-__all__ = ["HEAD", "STATES", "Tally", "cells", "changes", "owner_cells", "state_of", "tally"]
+__all__ = ["HEAD", "STATES", "Tally", "cells", "changes", "owner_cells", "owner_names", "state_of", "tally"]
 
 STATES = ("hole", "reserved", "allocated", "free", "moving")
 HOLE, RESERVED, ALLOCATED, FREE, MOVING = (i << 4 for i in range(5))
@@ -49,9 +50,9 @@ def cells(machine: Machine, numpy: bool = _NUMPY) -> bytes:
 
 
 def owner_cells(machine: Machine, numpy: bool = _NUMPY) -> bytes:
-    """One byte a frame: index of its owner in ``machine.owners``; 0 for nobody and for free frames."""
-    mem = machine.mem
-    return _spread_numpy(mem.block, mem.owner, False) if numpy else _spread(mem.block, mem.owner, False)
+    """One byte a frame: index of its owner in ``owner_names(machine)``; 0 for nobody and for free frames."""
+    block, owner = machine.mem.block, owner_column(machine)
+    return _spread_numpy(block, owner, False) if numpy else _spread(block, owner, False)
 
 
 def _spread(block: bytearray, values: bytearray, kinds: bool) -> bytes:
@@ -125,7 +126,7 @@ class Tally(NamedTuple):
 
     total: dict[str, int]  # by state
     zones: list[dict[str, int]]  # by state, for each of machine.zones
-    owners: list[int]  # by index into machine.owners; index 0: allocated frames without a label
+    owners: list[int]  # by index into owner_names(machine); index 0: allocated frames without a label
 
 
 def tally(machine: Machine, numpy: bool = _NUMPY) -> Tally:
@@ -146,7 +147,7 @@ def _tally(machine: Machine, spans: list[tuple[int, int]]) -> Tally:
     by_owner = Counter(owned)
     unnamed = sum(1 for cell, owner in zip(frame_cells, owned, strict=True) if not owner and cell & 0x70 == ALLOCATED)
     return Tally(states(frame_cells), [states(frame_cells[start:end]) for start, end in spans],
-                 [unnamed] + [by_owner[i] for i in range(1, len(machine.owners))])
+                 [unnamed] + [by_owner[i] for i in range(1, len(owner_names(machine)))])
 
 
 def _tally_numpy(machine: Machine, spans: list[tuple[int, int]]) -> Tally:
@@ -167,8 +168,8 @@ def _tally_numpy(machine: Machine, spans: list[tuple[int, int]]) -> Tally:
         counts[MOVING >> 4] += end - start - counts.sum()
         return dict(zip(STATES, counts.tolist(), strict=True))
 
-    owner = np.frombuffer(mem.owner, np.uint8)[heads]
+    owner = np.frombuffer(owner_column(machine), np.uint8)[heads]
     taken = state != FREE >> 4
-    owners = np.bincount(owner[taken], frames[taken], len(machine.owners)).astype(int)
+    owners = np.bincount(owner[taken], frames[taken], len(owner_names(machine))).astype(int)
     owners[0] = frames[(state == ALLOCATED >> 4) & (owner == 0)].sum()
     return Tally(states(0, mem.frames), [states(start, end) for start, end in spans], owners.tolist())

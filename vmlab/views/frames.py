@@ -10,7 +10,7 @@ from ..hw.layout import PAGE_SIZE
 from ..machine import Machine
 from ..trace.recording import Tape
 from .base import View, css, esm, number, zone_rows
-from .framebytes import STATES, Tally, cells, changes, owner_cells, tally
+from .framebytes import STATES, Tally, cells, changes, owner_cells, owner_names, tally
 from .timeline import Timeline
 
 __all__ = ["Frames", "frames"]
@@ -70,7 +70,7 @@ class Frames(View):
         machine = self.machine
         frame_cells = cells(machine)
         counted = tally(machine)
-        names = ["allocated, no label", *machine.owners[1:]]
+        names = ["allocated, no label", *owner_names(machine)[1:]]
         owners = [{"name": name, "frames": n} for name, n in zip(names, counted.owners, strict=True)]
         zones = zone_rows(machine)
         runs = changes(self.cells, frame_cells)
@@ -174,7 +174,8 @@ def _words(machine: Machine, counted: Tally) -> str:
         parts.append(f"Largest free block: order {order} ({_mib(1 << order)}), for example at frame {pfn} in {name}.")
     else:
         parts.append("No block is free.")
-    held = [(n, name) for n, name in zip(counted.owners, ["nobody by name", *machine.owners[1:]], strict=True) if n and name != "BIOS hole"]
+    names = ["nobody by name", *owner_names(machine)[1:]]
+    held = [(n, name) for n, name in zip(counted.owners, names, strict=True) if n and name != "BIOS hole"]
     if held:
         parts.append("Most frames are held by: " + ", ".join(f"{name} {number(n)}" for n, name in sorted(held, reverse=True)[:6]) + ".")
     return " ".join(parts)
