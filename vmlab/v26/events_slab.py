@@ -16,4 +16,5 @@ SPECS = [
         "cache limit batchcount",
         "{cache}: an array of {limit} objects, moved {batchcount} at a time",
     ),
+    spec("mempool_reserve", "mm/mempool.c:mempool_alloc", "left min_nr", "an element of the reserve: {left} of {min_nr} are left"),
 ]

@@ -32,4 +32,5 @@ PARTS26: dict[str, tuple[str, str]] = {
     "hugetlb": ("hugetlb", "HugeTlb"),
     "shmem": ("shmem", "Shmem26"),
     "slab": ("slab", "SlabAllocator26"),
+    "mempool": ("mempool", "Mempool"),
 }
