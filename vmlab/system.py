@@ -17,11 +17,11 @@ from .errors import ProcessGone, Signalled
 from .hw.disk import FileDisk
 from .hw.e820 import parse_size
 from .hw.layout import PAGE_SHIFT, PAGE_SIZE
-from .mm import proc, tmpfs
+from .looking import Looking
+from .mm import tmpfs
 from .mm.gfp import GFP_KERNEL
 from .mm.page import Page
 from .mm.slab_misuse import why_not_free
-from .mm.startup import Startup
 from .mm.swap_header import write_header
 from .process import Address, Errno, Process
 from .syscalls import SYSCALLS, Result
@@ -92,7 +92,7 @@ def _check_arguments(name: str, call: Callable[..., Any], args: tuple[Any, ...])
         raise TypeError(f"system call {name} takes ({wanted}), not {len(args)} arguments") from None
 
 
-class System(Startup):
+class System(Looking):
     """A kernel with processes."""
 
     # -- processes -----------------------------------------------------------------------------
@@ -378,33 +378,3 @@ class System(Startup):
         if mode not in (0, 1):
             raise ValueError(f"mode={mode!r}: 0 or 1 in Linux 2.4")
         self.mmap.sysctl_overcommit_memory = mode
-
-    # -- looking -------------------------------------------------------------------------------
-
-    def ps(self) -> str:
-        """One line for each process: its sizes in pages, its faults, its name."""
-        lines = ["  PID   SIZE    RSS  MINFLT  MAJFLT COMMAND"]
-        for task in self.sched.tasks.values():
-            size, rss = (task.mm.total_vm, task.mm.rss) if task.mm is not None else (0, 0)
-            lines.append(f"{task.pid:>5} {size:>6} {rss:>6} {task.min_flt:>7} {task.maj_flt:>7} {task.comm}")
-        return "\n".join(lines)
-
-    def slabinfo(self) -> str:
-        """The text of /proc/slabinfo."""
-        return self.slab.slabinfo()
-
-    def swaps(self) -> str:
-        """The text of /proc/swaps."""
-        return proc.swaps(self)
-
-    def lru(self) -> str:
-        """The active and inactive lists, in figures."""
-        return proc.lru(self)
-
-    def vmalloc_map(self) -> str:
-        """The areas between VMALLOC_START and VMALLOC_END."""
-        return self.vmalloc_space.vmalloc_map()
-
-    def pkmap(self) -> str:
-        """The permanent kernel mappings of high memory."""
-        return self.highmem.pkmap()

@@ -22,6 +22,8 @@ __all__ = ["KINDS", "holder", "kind_of", "mapped_by", "owner_column", "owner_nam
 
 KINDS = ("anonymous", "page cache", "shared memory", "swap cache")  # what a frame on the page lists can be
 
+_KERNEL = ("bounce pool", "slab", "swap vector")  # labels of frames that nothing else tells from a caller's own
+
 
 def kind_of(kernel: Kernel, pfn: int) -> str:
     """What an allocated frame on the page lists is, one of KINDS; "" for any other frame."""
@@ -84,7 +86,7 @@ def holder(kernel: Kernel, pfn: int) -> str:
 def taken(kernel: Kernel, pfn: int) -> str:
     """Who would be harmed if a caller of alloc_pages gave the block at *pfn* back: "" when it is the caller's own."""
     label, found = kernel.owners[kernel.mem.owner[pfn]], holder(kernel, pfn)
-    return found if found != label or label in ("page hash table", "bounce pool", "swap vector") else ""
+    return found if found != label or label in _KERNEL or label.endswith("hash table") else ""
 
 
 def _cached(kernel: Kernel, pfn: int, kind: str) -> str:
