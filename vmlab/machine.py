@@ -462,6 +462,10 @@ class Machine(Caches):
         check(self)
         if self.config.kernel == "2.4" and self.config.kernel_objects is not None and self.ready:
             check_machine(self, None if held is None else [page.pfn if isinstance(page, Page) else page for page in held])
+        elif self.config.kernel == "2.6" and self.config.kernel_objects is not None and self.ready:
+            from .v26.check_areas import check_address_spaces
+
+            check_address_spaces(self)
 
 
 def boot(ram: int | str = "64M", *, swap: int | str | None = None, **options: Any) -> Machine:
