@@ -343,7 +343,7 @@ def visit(objp: int, cachep: KmemCache, flags: int) -> None:
 
 
 def test_a_machine_records_what_is_done_to_its_caches() -> None:
-    m = vmlab.boot(ram="32M", kernel_objects="ram")
+    m = vmlab.boot(ram="32M", kernel_objects="ram", vfs=False)
     tape = m.record()
     c = m.kmem_cache_create("inode_cache", 480, ctor=visit)
     assert c is not None

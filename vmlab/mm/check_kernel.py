@@ -60,11 +60,19 @@ def _objects(kernel: Kernel) -> None:
         return
     areas = sum(mm.map_count for mm in fork.mmlist)
     tasks = sum(len(task.objects) for task in kernel.sched.tasks.values())
-    found = (
+    found: tuple[tuple[str, int, int], ...] = (
         ("vm_area_struct", _in_use(slab.vm_area_cachep), areas),
         ("mm_struct", _in_use(slab.mm_cachep), len(fork.mmlist)),
         ("objects of processes", sum(_in_use(c) for c in (slab.files_cachep, slab.fs_cachep, slab.sigact_cachep)), tasks),
     )
+    if kernel.config.vfs:
+        named = slab.state.named
+        found += (
+            ("dentry_cache", _in_use(named["dentry_cache"]), kernel.dcache.nr_dentry),
+            ("inode_cache", _in_use(named["inode_cache"]), kernel.icache.nr_inodes),
+            ("filp", _in_use(named["filp"]), kernel.file_table.nr_files),
+            ("names_cache", _in_use(named["names_cache"]), 0),
+        )
     for name, have, due in found:
         if have != due:
             bad("objects", f"{have} {name} are allocated, {due} are in use")

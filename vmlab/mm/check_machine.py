@@ -11,6 +11,7 @@ from .check_areas import bad, check_address_spaces, check_chains
 from .check_kernel import check_kmap, check_slabs, check_vmlist
 from .check_pages import check_cache, check_lru
 from .check_swap import check_shmem, check_swap, vector_frames
+from .check_vfs import check_vfs
 from .kernel import Kernel
 from .page import BLOCK_USED
 from .page_flags import RESERVED, flag_names
@@ -31,6 +32,8 @@ def check_machine(kernel: Kernel, held: Iterable[int] | None = None) -> None:
     check_slabs(kernel)
     check_vmlist(kernel)
     check_kmap(kernel)
+    if kernel.config.vfs:
+        check_vfs(kernel)
     _References(kernel).check(held)
 
 
@@ -117,8 +120,10 @@ class _References:
         for cachep in kernel.slab.state.cache_chain if kernel.config.kernel_objects != "outside" else ():
             for slab in cachep.slabs():
                 refs[slab.start - PAGE_OFFSET >> PAGE_SHIFT] += 1
-        if kernel.filemap.page_hash_pfn:
-            refs[kernel.filemap.page_hash_pfn] += 1
+        for part in kernel.parts():
+            for name in part.state_names:
+                if name.endswith("hash_pfn") and getattr(part, name):  # the first frame of a hash table
+                    refs[getattr(part, name)] += 1
         for task in kernel.sched.tasks.values():
             if task.task_pfn:
                 refs[task.task_pfn] += 1

@@ -13,18 +13,21 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ..errors import KernelPanic
 from ..hw.disk import Disk, FileDisk, NumberedDisk
 from ..hw.layout import PAGE_SHIFT, PAGE_SIZE
 from .block import READ, WRITE
-from .errno import EINVAL, EIO, ENOENT
+from .errno import EINVAL, EIO, ENOENT, ENOMEM
 from .filemap_cache import DIRTY, ERROR, PAGE_MASK, UPTODATE
 from .fs import FMODE_READ, FMODE_WRITE, AddressSpaceOps, File, FileOps, Inode, InodeOps, SuperBlock, SuperOps
+from .icache import DIRTY as ON_DIRTY_LIST
 from .kernel import Part
-from .vfs import Iattr, clear_inode, fput, get_write_access, inode_setattr, iput, new_inode, open_file
+from .vfs import Iattr, clear_inode, fput, get_write_access, inode_setattr, iput, new_inode, open_dentry, open_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .dcache import Dentry
     from .kernel import Kernel
     from .vm import VmArea
 
@@ -146,6 +149,7 @@ class DiskFsAops(FakeFileAops):
         inode, index = kernel.diskfs.host(pfn)
         kernel.filemap.set_page_dirty(pfn)
         inode.i_size = max(inode.i_size, (index << PAGE_SHIFT) + to)
+        kernel.icache.mark_inode_dirty(inode)
         return 0
 
 
@@ -167,7 +171,9 @@ class DiskFsFileOps(FileOps):
         return self.kernel.filemap.generic_file_mmap(file, vma)
 
     def fsync(self, file: File) -> int:
-        """Nothing beyond the data pages, which the caller writes. Returns 0. kernel: fs/buffer.c:file_fsync"""
+        """The data pages are written by the caller; the inode is clean now. Returns 0. kernel: fs/buffer.c:file_fsync"""
+        if file.inode.i_list == ON_DIRTY_LIST:
+            self.kernel.icache.sync_one(file.inode)
         return 0
 
 
@@ -185,6 +191,7 @@ class DiskFsInodeOps(InodeOps):
 
     def truncate(self, inode: Inode) -> None:
         """Give back, or add, pages of the file's disk; what is cut from the last page is zeroed. kernel: none"""
+        self.kernel.icache.mark_inode_dirty(inode)
         disk = self.kernel.block.disks[inode.info.disk]
         disk.resize((inode.i_size + PAGE_MASK) >> PAGE_SHIFT)
         rest = inode.i_size & PAGE_MASK
@@ -263,6 +270,9 @@ class DiskFs(Part):
             size = disk.npages << PAGE_SHIFT
         inode = self._new_inode(name, size, disk, self.aops)
         self.files[name] = inode
+        if self.kernel.config.vfs:
+            inode.i_count = 0  # it is on the disk now, but not in memory
+            self._forget(name)
         return inode
 
     def create_from_host(self, name: str, path: str | Path) -> Inode:
@@ -296,6 +306,9 @@ class DiskFs(Part):
 
         kernel: fs/open.c:dentry_open
         """
+        if self.kernel.config.vfs:
+            dentry = self.path_lookup(name)
+            return dentry if isinstance(dentry, int) else open_dentry(self.kernel, dentry, f_mode, f_flags)
         inode = self.files.get(name)
         if inode is None:
             return -ENOENT
@@ -336,11 +349,14 @@ class DiskFs(Part):
     def truncate(self, name: str, size: int) -> int:
         """Make the file *size* bytes long. Returns 0, ENOENT, EINVAL or EFBIG. kernel: fs/open.c:do_sys_truncate"""
         inode = self.files.get(name)
+        dentry = self.path_lookup(name) if self.kernel.config.vfs else None
+        if isinstance(dentry, int):
+            return dentry
         if inode is None:
             return -ENOENT
-        if size < 0:
-            return -EINVAL
-        return inode_setattr(self.kernel, inode, Iattr(8, size))
+        error = -EINVAL if size < 0 else inode_setattr(self.kernel, inode, Iattr(8, size))
+        self.kernel.dcache.dput(dentry)
+        return error
 
     def fsync(self, file: File) -> int:
         """Write the file's dirty pages and wait for them. Returns 0 or a negative errno. kernel: fs/buffer.c:sys_fsync"""
@@ -355,12 +371,90 @@ class DiskFs(Part):
 
     def unlink(self, name: str) -> int:
         """Take the name away; the file lives on while it is open or mapped. Returns 0 or ENOENT. kernel: fs/namei.c:vfs_unlink"""
+        if self.kernel.config.vfs:
+            dentry = self.path_lookup(name)
+            if isinstance(dentry, int):
+                return dentry
+            self.files.pop(name).i_nlink = 0
+            self.kernel.dcache.d_delete(dentry)
+            self.kernel.dcache.dput(dentry)
+            return 0
         inode = self.files.pop(name, None)
         if inode is None:
             return -ENOENT
         inode.i_nlink = 0
         iput(self.kernel, inode)
         return 0
+
+    # -- names, where there is a dentry cache -------------------------------------------------
+
+    def mount_root(self) -> None:
+        """Make "/", the only directory. kernel: fs/super.c:mount_root"""
+        kernel = self.kernel
+        root = new_inode(kernel, self.next_ino, 0o040755, self.aops, self.sb)
+        self.next_ino += 1
+        root.name = "/"
+        if not kernel.icache.new_inode(root):
+            raise KernelPanic("VFS: Unable to mount root fs")
+        self.sb.s_root = kernel.dcache.d_alloc_root(root)
+
+    def vfs_create(self, name: str) -> int:
+        """A new empty file: its entry, negative until now, gets an inode. Returns 0 or -ENOMEM. kernel: fs/namei.c:vfs_create"""
+        kernel = self.kernel
+        if not kernel.config.vfs:
+            self.create(name)
+            return 0
+        dcache, root = kernel.dcache, self.sb.s_root
+        assert root is not None
+        dentry = dcache.d_lookup(root, name)
+        if dentry is None:
+            dentry = dcache.d_alloc(root, name)
+            if dentry is None:
+                return -ENOMEM
+            dcache.d_rehash(dentry)
+        inode = self._new_inode(name, 0, Disk(0, name), self.aops)
+        error = -ENOMEM
+        if kernel.icache.new_inode(inode):
+            kernel.icache.insert_inode_hash(inode)
+            kernel.icache.mark_inode_dirty(inode)
+            self.files[name] = inode
+            dcache.d_instantiate(dentry, inode)
+            error = 0
+        else:
+            kernel.block.remove_disk(inode.info.disk)
+        dcache.dput(dentry)
+        return error
+
+    def path_lookup(self, name: str) -> Dentry | int:
+        """The entry of a file that exists, with a reference for the caller; -ENOENT (a negative entry stays), -ENOMEM.
+
+        kernel: fs/namei.c:path_lookup, cached_lookup, real_lookup
+        """
+        kernel, dcache, root = self.kernel, self.kernel.dcache, self.sb.s_root
+        assert root is not None
+        dentry = dcache.d_lookup(root, name)
+        if dentry is None:
+            dentry = dcache.d_alloc(root, name)
+            if dentry is None:
+                return -ENOMEM
+            inode = self.files.get(name)
+            if inode is not None and not kernel.icache.iget(inode):
+                dcache.dput(dentry)
+                return -ENOMEM
+            dcache.d_add(dentry, inode)
+        if dentry.d_inode is None:
+            dcache.dput(dentry)
+            return -ENOENT
+        return dentry
+
+    def _forget(self, name: str) -> None:
+        """Somebody put a file on the disk from outside: a negative entry that says there is none must go."""
+        dcache, root = self.kernel.dcache, self.sb.s_root
+        dentry = dcache.find(root, name) if root is not None else None
+        if dentry is not None:
+            dcache.dget(dentry)
+            dcache.d_drop(dentry)
+            dcache.dput(dentry)
 
     def listing(self) -> list[tuple[str, int, int]]:
         """(name, bytes, pages cached) of every file, in the order they were made."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .dcache import Dentry
     from .kernel import Kernel
     from .vm import VmArea
 
@@ -87,6 +88,7 @@ class SuperBlock:
         self.s_maxbytes = s_maxbytes  # of the largest file
         self.s_magic = s_magic
         self.info: Any = None
+        self.s_root: Dentry | None = None  # its "/", where there is a dentry cache
 
 
 NOPAGE_SIGBUS = 0
@@ -139,6 +141,10 @@ class Inode:
         self.info: Any = None
         self.label: int = -1  # what the traces call this file: its file id
         self.name = ""
+        self.address = 0  # of its struct inode; 0: it is not in the inode cache
+        self.i_dentry: list[Dentry] = []  # its names in the dentry cache, newest first
+        self.i_hashed = False  # whether the inode cache finds it by its number
+        self.i_list = ""  # which list of the inode cache it is on
 
     def __repr__(self) -> str:
         return f"<Inode {self.i_ino}{' ' + self.name if self.name else ''}, {self.i_size} bytes>"
@@ -157,6 +163,8 @@ class File:
         self.f_reada = self.f_ramax = self.f_raend = self.f_ralen = self.f_rawin = 0
         self.f_error = 0
         self.ident = -1  # what the traces print for it: the file id
+        self.address = 0  # of its struct file; 0: it has none
+        self.f_dentry: Dentry | None = None  # the name it was opened by, where there is a dentry cache
 
     def __repr__(self) -> str:
         return f"<File {self.inode.name or self.inode.i_ino}, mode {self.f_mode}, at {self.f_pos}>"

@@ -192,7 +192,7 @@ def restore_objects(kernel: Kernel, blob: bytes) -> None:
         for name in _GLOBALS:
             setattr(kernel, name, values[name])
         for name, part in parts_by_name(kernel).items():
-            for key, value in parts[name].items():
+            for key, value in parts.get(name, {}).items():  # an older recording does not know every part
                 setattr(part, key, value)
             restored: Callable[[], None] | None = getattr(part, "restored", None)
             if restored is not None:

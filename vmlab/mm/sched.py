@@ -48,6 +48,7 @@ class Sched(Part):
         "last_pid",
         "kstat",
         "kswapd_task",
+        "keventd_pending",
         "kswapd_pending",
         "kswapd_running",
         "killed",
@@ -67,6 +68,7 @@ class Sched(Part):
         self.kstat = KernelStat()
         self.kswapd_task = Task(KSWAPD_PID, "kswapd")
         self.kswapd_task.flags = PF_MEMALLOC
+        self.keventd_pending = False  # it is to write dirty inodes that nobody uses
         self.kswapd_pending = False  # somebody woke it and it has not run yet
         self.kswapd_running = False  # it is off its wait queue: waking it does nothing
         self.killed: list[int] = []  # pids that died of a signal since begin_op(), in order
@@ -259,6 +261,10 @@ class Sched(Part):
         kernel = self.kernel
         self.op_yields = 0
         kernel.block.complete_all()
+        if self.keventd_pending:
+            self.keventd_pending = False
+            with kernel.running(kernel.init_task):
+                kernel.icache.try_to_sync_unused_inodes()  # keventd's turn
         if not (self.kswapd_pending or self.fatal):
             return
         task = task or kernel.current

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import KernelBug
 from ..hw.layout import M32, PAGE_SHIFT, PAGE_SIZE
-from .errno import EACCES, EFBIG, EINVAL, EIO, ENOMEM, ENOSPC
+from .errno import EACCES, EFBIG, EINVAL, EIO, ENFILE, ENOMEM, ENOSPC
 from .fs import (
     FMODE_READ,
     FMODE_WRITE,
@@ -47,6 +47,7 @@ from .vfs import (
     S_IFREG,
     S_IRWXUGO,
     Iattr,
+    clear_inode,
     current_time,
     force_delete,
     fput,
@@ -182,6 +183,10 @@ class Shmem(ShmemDir):
         sbinfo.free_inodes -= 1
         self.last_ino += 1
         inode = new_inode(self.kernel, self.last_ino, mode, self.aops, sb)
+        if self.kernel.config.vfs and not self.kernel.icache.new_inode(inode):
+            sbinfo.free_inodes += 1
+            clear_inode(self.kernel, inode)
+            return None
         inode.i_uid = self.kernel.current.euid
         inode.i_gid = self.kernel.current.egid
         inode.i_atime = inode.i_mtime = inode.i_ctime = current_time(self.kernel)
@@ -377,8 +382,19 @@ class Shmem(ShmemDir):
             return -ENOMEM
         ident = FIRST_FILE_ID + self.nr_filps
         self.nr_filps += 1
+        root, address = self.shm_mnt.s_root, 0
+        dentry = None
+        if root is not None:
+            dentry = self.kernel.dcache.d_alloc(root, name)
+            address = self.kernel.file_table.get_empty_filp() if dentry is not None else 0
+            if not address:
+                self.kernel.dcache.dput(dentry)
+                return -ENOMEM if dentry is None else -ENFILE
         inode = self.shmem_get_inode(self.shm_mnt, S_IFREG | S_IRWXUGO)
         if inode is None:
+            if dentry is not None:
+                self.kernel.file_table.put_filp(address)
+                self.kernel.dcache.dput(dentry)
             return -ENOSPC
         inode.name = name
         inode.label = ident
@@ -386,6 +402,9 @@ class Shmem(ShmemDir):
         inode.i_nlink = 0
         file = File(inode, FMODE_READ | FMODE_WRITE, self.file_ops)
         file.ident = ident
+        if dentry is not None:
+            self.kernel.dcache.d_instantiate(dentry, inode)
+            file.address, file.f_dentry = address, dentry
         if (ev := self.on_event) is not None:
             ev(("shmem_file", inode.i_ino, size, name))
         return file

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..errors import KernelBug, KernelPanic
 from ..hw.layout import M32, PAGE_SHIFT, PAGE_SIZE
 from .errno import EINVAL, ENAMETOOLONG, ENOSPC, ENOTEMPTY, EPERM
 from .page_flags import PG_dirty
@@ -17,6 +18,7 @@ from .shmem_swap import SGP_READ, SGP_WRITE, ShmemSbInfo, sb_info, shmem_i
 from .vfs import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_IRWXUGO, S_ISVTX, current_time, iput
 
 if TYPE_CHECKING:
+    from .dcache import Dentry
     from .fs import Inode, InodeOps, SuperBlock
 
 BOGO_DIRENT_SIZE = 20  # bytes that a name adds to its directory's size
@@ -59,6 +61,7 @@ class ShmemDir(ShmemIo):
             """In shmem.py."""
 
         symlink_ops: InodeOps
+        shm_mnt: SuperBlock
         mounts: dict[str, SuperBlock]
 
     # -- names --------------------------------------------------------------------------------
@@ -79,7 +82,50 @@ class ShmemDir(ShmemIo):
         self._enter(directory, name, inode)
         return 0
 
-    def _enter(self, directory: Inode, name: str, inode: Inode) -> None:
+    def lookup(self, directory: Inode, name: str) -> Inode | None:
+        """What *directory* has under *name*; where there is a dentry cache, by the cache, which remembers that there is nothing too.
+
+        kernel: mm/shmem.c:shmem_lookup, fs/namei.c:cached_lookup, real_lookup
+        """
+        parent = shmem_i(directory).dentry
+        if parent is None:
+            return shmem_i(directory).names.get(name)
+        dcache = self.kernel.dcache
+        dentry = dcache.d_lookup(parent, name) or self._negative(parent, name)
+        if dentry is None:
+            return None
+        dcache.dput(dentry)
+        return dentry.d_inode
+
+    def _negative(self, parent: Dentry, name: str) -> Dentry | None:
+        dentry = self.kernel.dcache.d_alloc(parent, name)
+        if dentry is not None:
+            self.kernel.dcache.d_add(dentry, None)
+        return dentry
+
+    def _instantiate(self, directory: Inode, name: str, inode: Inode) -> None:
+        """The entry of a new name; it is pinned, for it is all there is of the name. kernel: mm/shmem.c:shmem_mknod"""
+        parent = shmem_i(directory).dentry
+        if parent is None:
+            return
+        dcache = self.kernel.dcache
+        dentry = dcache.find(parent, name)
+        dentry = self._negative(parent, name) if dentry is None else dcache.dget(dentry)
+        if dentry is None:
+            raise KernelPanic(f"tmpfs: no memory for the directory entry of {name}")
+        dcache.d_instantiate(dentry, inode)
+        if inode.i_mode & S_IFMT == S_IFDIR:
+            shmem_i(inode).dentry = dentry
+
+    def init_root(self) -> None:
+        """The top of the internal instance, where there is a dentry cache. kernel: mm/shmem.c:init_tmpfs, shmem_read_super"""
+        root = self.shmem_get_inode(self.shm_mnt, S_IFDIR | S_IRWXUGO)
+        if root is not None:
+            self.shm_mnt.s_root = shmem_i(root).dentry = self.kernel.dcache.d_alloc_root(root)
+
+    def _enter(self, directory: Inode, name: str, inode: Inode, moved: bool = False) -> None:
+        if not moved:
+            self._instantiate(directory, name, inode)
         directory.i_size += BOGO_DIRENT_SIZE
         self._touch(directory)
         shmem_i(directory).names[name] = inode
@@ -118,7 +164,19 @@ class ShmemDir(ShmemIo):
         inode.i_ctime = current_time(self.kernel)
         self._touch(directory)
         inode.i_nlink -= 1
-        iput(self.kernel, inode)
+        parent = shmem_i(directory).dentry
+        if parent is None:
+            iput(self.kernel, inode)
+            return 0
+        dcache = self.kernel.dcache
+        dentry = dcache.find(parent, name)
+        if dentry is None:
+            raise KernelBug("shmem_unlink", f"{name!r} has no directory entry", "dentry")
+        if inode.i_mode & S_IFMT == S_IFDIR:
+            dcache.shrink_dcache_parent(dentry)  # what vfs_rmdir does
+            dcache.d_drop(dentry)
+        dcache.d_delete(dentry)
+        dcache.dput(dentry)
         return 0
 
     def shmem_rmdir(self, directory: Inode, name: str) -> int:
@@ -146,10 +204,25 @@ class ShmemDir(ShmemIo):
         del shmem_i(old_dir).names[old_name]
         old_dir.i_size -= BOGO_DIRENT_SIZE
         inode.name = new_name
-        self._enter(new_dir, new_name, inode)
+        self._move_entry(old_dir, old_name, new_dir, new_name)
+        self._enter(new_dir, new_name, inode, moved=True)
         self._touch(old_dir)
         inode.i_ctime = current_time(self.kernel)
         return 0
+
+    def _move_entry(self, old_dir: Inode, old_name: str, new_dir: Inode, new_name: str) -> None:
+        """The entry goes with the name; the one that had the new name is no more. kernel: fs/namei.c:vfs_rename"""
+        old_parent, new_parent = shmem_i(old_dir).dentry, shmem_i(new_dir).dentry
+        if old_parent is None or new_parent is None:
+            return
+        dcache = self.kernel.dcache
+        dentry = dcache.find(old_parent, old_name)
+        target = dcache.find(new_parent, new_name)
+        target = self._negative(new_parent, new_name) if target is None else dcache.dget(target)
+        if dentry is None or target is None:
+            raise KernelPanic(f"tmpfs: no directory entry to move {old_name} to {new_name}")
+        dcache.d_move(dentry, target)
+        dcache.dput(target)
 
     # -- symbolic links -------------------------------------------------------------------------
 
@@ -214,6 +287,8 @@ class ShmemDir(ShmemIo):
         root.i_uid, root.i_gid = given.uid, given.gid
         root.name = "/"
         sb_info(sb).root = root
+        if kernel.config.vfs:
+            sb.s_root = shmem_i(root).dentry = kernel.dcache.d_alloc_root(root)
         return sb
 
     def shmem_set_size(self, info: ShmemSbInfo, max_blocks: int, max_inodes: int) -> int:

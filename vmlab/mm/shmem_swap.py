@@ -26,6 +26,7 @@ from .vfs import I_FREEING, clear_inode, current_time
 from .vm import VM_LOCKED
 
 if TYPE_CHECKING:
+    from .dcache import Dentry
     from .fs import Inode, SuperBlock
     from .kernel import Kernel
 
@@ -45,7 +46,7 @@ _UNSWAPPED = array("I", [0])
 class ShmemInodeInfo:
     """What shmem keeps of one file. kernel: include/linux/shmem_fs.h:shmem_inode_info"""
 
-    __slots__ = ("flags", "i_direct", "indirect", "inode", "link", "names", "next_index", "parent", "swapped")
+    __slots__ = ("dentry", "flags", "i_direct", "indirect", "inode", "link", "names", "next_index", "parent", "swapped")
 
     def __init__(self, inode: Inode) -> None:
         self.inode = inode
@@ -57,6 +58,7 @@ class ShmemInodeInfo:
         self.link: str | None = None  # a short symbolic link's text, kept in the place of all this
         self.names: dict[str, Inode] = {}  # a directory's entries, oldest first
         self.parent = inode  # of a directory: the one it is in
+        self.dentry: Dentry | None = None  # of a directory, where there is a dentry cache: its entry
 
     @property
     def i_indirect(self) -> int:

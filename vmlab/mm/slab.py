@@ -22,6 +22,7 @@ from .slab_cache import (
     SLAB_HWCACHE_ALIGN,
     SLAB_MUST_HWCACHE_ALIGN,
     SLAB_NO_REAP,
+    Constructor,
     KmemCache,
     Slab,
     kmem_cache_estimate,
@@ -119,9 +120,9 @@ class SlabAllocator(SlabChain):
         """Make the cache of buffer heads. kernel: fs/dcache.c:vfs_caches_init"""
         self.keep_cache("buffer_head", SIZEOF_BUFFER_HEAD, SLAB_HWCACHE_ALIGN)
 
-    def keep_cache(self, name: str, size: int, flags: int) -> KmemCache:
+    def keep_cache(self, name: str, size: int, flags: int, ctor: Constructor | None = None) -> KmemCache:
         """Make a cache that other files keep a pointer to. Raises KernelPanic without memory."""
-        cachep = self.kmem_cache_create(name, size, 0, flags)
+        cachep = self.kmem_cache_create(name, size, 0, flags, ctor)
         if cachep is None:
             raise KernelPanic(f"Cannot create {name} SLAB cache")
         self.state.named[name] = cachep

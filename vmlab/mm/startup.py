@@ -16,6 +16,7 @@ BOOT_STAGES = ("setup_memory_region", "setup_memory", "paging_init", "register_m
 
 _SLAB_STAGES = ("kmem_cache_sizes_init", "pgtable_cache_init", "fork_init", "proc_caches_init")
 _LAST_STAGES = ("page_cache_init", "swap_setup")
+_VFS = "vfs_caches_init"  # only where the configuration says vfs
 # What a whole machine goes through, by where its kernel objects live.
 WHOLE_STAGES = {
     "ram": (*BOOT_STAGES[:-1], "kmem_cache_init", "mem_init", *_SLAB_STAGES, "buffer_init", *_LAST_STAGES, "init_emergency_pool"),
@@ -23,8 +24,12 @@ WHOLE_STAGES = {
     "outside": (*BOOT_STAGES[:3], "kmem_cache_init", "mem_init", *_SLAB_STAGES, *_LAST_STAGES),
 }
 # Who takes frames in a stage, where the frames do not say so themselves.
-_TAKERS = dict.fromkeys(_SLAB_STAGES, "slab") | {"page_cache_init": "page hash table", "init_emergency_pool": "bounce pool"}
-_READY = {"mem_init", "boot_nodes", *_SLAB_STAGES, "buffer_init", *_LAST_STAGES, "init_emergency_pool"}
+_TAKERS = dict.fromkeys((*_SLAB_STAGES, _VFS), "slab") | {
+    "buffer_init": "buffer hash table",
+    "page_cache_init": "page hash table",
+    "init_emergency_pool": "bounce pool",
+}
+_READY = {"mem_init", "boot_nodes", *_SLAB_STAGES, _VFS, "buffer_init", *_LAST_STAGES, "init_emergency_pool"}
 
 
 def _other() -> Any:
@@ -67,7 +72,11 @@ class Startup(Kernel):
             other = _other()
             stages: tuple[str, ...] = other.NODE_STAGES if self.config.nodes else other.STAGES26[self.config.kernel_objects]
             return stages
-        return ("boot_nodes",) if self.config.nodes else WHOLE_STAGES.get(self.config.kernel_objects or "", BOOT_STAGES)
+        stages = ("boot_nodes",) if self.config.nodes else WHOLE_STAGES.get(self.config.kernel_objects or "", BOOT_STAGES)
+        if self.config.vfs:
+            at = stages.index("buffer_init")
+            stages = (*stages[:at], _VFS, *stages[at:])
+        return stages
 
     def boot_step(self, stage: str) -> None:
         """Run the next stage of the boot: BOOT_STAGES in order; a NUMA machine has only boot_nodes.
@@ -131,8 +140,12 @@ class Startup(Kernel):
             self.fork.fork_init(self.num_physpages)
         elif stage == "proc_caches_init":
             self.slab.proc_caches_init()
+        elif stage == "vfs_caches_init":
+            self.file_table.vfs_caches_init(self.num_physpages)
         elif stage == "buffer_init":
-            if self.config.highmem:
+            if self.config.vfs:
+                self.file_table.buffer_init(self.num_physpages)
+            elif self.config.highmem:
                 self.slab.buffer_init()
         elif stage == "page_cache_init":
             self.filemap.page_cache_init(self.num_physpages)
@@ -143,6 +156,8 @@ class Startup(Kernel):
             self.slab.kmem_cpucache_init()  # an initcall like the other, and linked before it
             if self.totalhigh_pages:
                 self.highmem.init_emergency_pool()
+            if self.config.vfs:
+                self.shmem.init_root()
         if alloc is not None and self.stat.alloc != before:
             self._log_frames(stage, alloc)
 

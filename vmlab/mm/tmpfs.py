@@ -33,6 +33,7 @@ from .vfs import (
     inode_change_ok,
     inode_setattr,
     iput,
+    open_dentry,
     open_file,
 )
 
@@ -218,6 +219,12 @@ class Tmpfs(TmpfsPaths):
 
     def _opened(self, inode: Inode, flags: int) -> File | int:
         f_mode = (flags + 1) & O_ACCMODE
+        if self.kernel.config.vfs:
+            dcache = self.kernel.dcache
+            dentry = shmem_i(inode).dentry
+            dentry = dcache.d_find_alias(inode) if dentry is None else dcache.dget(dentry)
+            assert dentry is not None
+            return open_dentry(self.kernel, dentry, f_mode, flags | O_LARGEFILE)
         if f_mode & FMODE_WRITE and (error := get_write_access(inode)):
             return error
         return open_file(inode, f_mode, inode.i_fop, flags | O_LARGEFILE)
@@ -314,7 +321,12 @@ class Tmpfs(TmpfsPaths):
         if self._busy(self.root):
             return -EBUSY
         self._genocide(self.root)
-        iput(self.kernel, self.root)
+        root = shmem_i(self.root).dentry
+        if root is None:
+            iput(self.kernel, self.root)
+        else:
+            self.kernel.dcache.shrink_dcache_parent(root)
+            self.kernel.dcache.dput(root)
         del self.kernel.shmem.mounts[self.name]
         return 0
 
@@ -328,6 +340,8 @@ class Tmpfs(TmpfsPaths):
 
     def _busy(self, root: Inode) -> bool:
         files = self._files(root)
+        if shmem_i(root).dentry is not None:
+            return any(d.d_count > 1 + len(d.d_subdirs) for inode in (root, *files) for d in inode.i_dentry)
         return any(inode.i_count > sum(other is inode for other in files) for inode in files)
 
     def _genocide(self, directory: Inode) -> None:

@@ -83,7 +83,7 @@ class TmpfsPaths:
             return directory
         if name == "..":
             return shmem_i(directory).parent
-        inode = shmem_i(directory).names.get(name)
+        inode = self.kernel.shmem.lookup(directory, name)
         if inode is None:
             return -ENOENT
         if not follow or inode.i_mode & S_IFMT != S_IFLNK:

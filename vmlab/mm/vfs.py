@@ -1,7 +1,8 @@
 """Files and inodes coming and going: reference counts, and what happens at the last one.
 
-There is no dcache here. Where the kernel's directory entry pins an inode, the reference is
-counted in ``i_count`` directly: one for each name, one for each open file.
+On a machine without the file layer's caches (``vfs=False``) there is no dcache. Where the kernel's directory entry pins
+an inode, the reference is counted in ``i_count`` then: one for each name, one for each open file. With them, dcache.py,
+icache.py and file_table.py do this work.
 
 kernel: fs/file_table.c, fs/inode.c, fs/attr.c
 """
@@ -11,20 +12,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import KernelBug
-from .errno import EPERM, ETXTBSY
+from .errno import ENFILE, EPERM, ETXTBSY
 from .fs import FMODE_WRITE, AddressSpaceOps, File, FileOps, Inode, SuperBlock
 from .gfp import GFP_HIGHUSER
 from .task import CAP_CHOWN, CAP_FOWNER, CAP_FSETID, HZ
 
 if TYPE_CHECKING:
+    from .dcache import Dentry
     from .kernel import Kernel
     from .task import Task
 
 S_IFMT, S_IFLNK, S_IFREG, S_IFDIR = 0o170000, 0o120000, 0o100000, 0o040000
 S_ISUID, S_ISGID, S_ISVTX, S_IXGRP, S_IRWXUGO = 0o4000, 0o2000, 0o1000, 0o010, 0o777
 
-I_FREEING = 0x20
-I_CLEAR = 0x40
+I_FREEING = 16
+I_CLEAR = 32
 
 ATTR_MODE, ATTR_UID, ATTR_GID, ATTR_SIZE = 1, 2, 4, 8
 
@@ -76,6 +78,9 @@ def iput(kernel: Kernel, inode: Inode) -> None:
 
     kernel: fs/inode.c:iput
     """
+    if inode.address:
+        kernel.icache.iput(inode)
+        return
     if inode.i_state == I_CLEAR:
         raise KernelBug("iput", f"{inode!r} is already dead", "clear")
     s_op = inode.i_sb.s_op if inode.i_sb is not None else None
@@ -113,7 +118,10 @@ def fput(kernel: Kernel, file: File) -> None:
         return
     if file.f_mode & FMODE_WRITE:
         put_write_access(file.inode)
-    iput(kernel, file.inode)
+    if file.f_dentry is not None:
+        kernel.file_table.put(file)
+    else:
+        iput(kernel, file.inode)
 
 
 def get_write_access(inode: Inode) -> int:
@@ -147,6 +155,27 @@ def open_file(inode: Inode, f_mode: int, f_op: FileOps | None, f_flags: int = 0)
     """An open file that holds a reference of *inode*. kernel: fs/open.c:dentry_open"""
     inode.i_count += 1
     return File(inode, f_mode, f_op, f_flags)
+
+
+def open_dentry(kernel: Kernel, dentry: Dentry, f_mode: int, f_flags: int = 0) -> File | int:
+    """An open file of a name that exists; the caller's reference of the entry becomes the file's, or is dropped.
+
+    Returns -ENFILE (23) when there are too many open files, -ETXTBSY (26) for writing to a running program.
+    kernel: fs/open.c:dentry_open
+    """
+    inode = dentry.d_inode
+    assert inode is not None
+    error = -ENFILE
+    address = kernel.file_table.get_empty_filp()
+    if address:
+        error = get_write_access(inode) if f_mode & FMODE_WRITE else 0
+        if not error:
+            file = File(inode, f_mode, inode.i_fop, f_flags)
+            file.address, file.f_dentry = address, dentry
+            return file
+        kernel.file_table.put_filp(address)
+    kernel.dcache.dput(dentry)
+    return error
 
 
 def inode_change_ok(task: Task, inode: Inode, attr: Iattr) -> int:

@@ -46,6 +46,7 @@ class Vmscan(SwapOut):
     def attach(self, kernel: Kernel) -> None:
         super().attach(kernel)
         self.swap_mm = kernel.pgtable.init_mm
+        self.scanned = self.reclaimed = 0  # pages of the inactive list looked at and freed since power-on: for people, not for the kernel
 
     # -- what the page allocator calls --------------------------------------------------------
 
@@ -75,7 +76,8 @@ class Vmscan(SwapOut):
         lowest, highest = classzone.index - classzone.zone_num, classzone.index
         may_enter_fs = gfp_mask & GFP_FS
         ev = self.on_event
-        max_scan = swap.nr_inactive_pages // priority
+        scan = max_scan = swap.nr_inactive_pages // priority
+        wanted = nr_pages
         max_mapped = min(nr_pages << (10 - priority), max_scan // 10)
         # Moving page after page from the tail to the head is moving the head backwards; that is put off until somebody could see it.
         tail = head
@@ -103,6 +105,8 @@ class Vmscan(SwapOut):
                 if max_mapped >= 0:
                     continue
                 self._tail_to_head(head, tail)
+                self.scanned += scan - max_scan
+                self.reclaimed += wanted - nr_pages
                 if ev is not None:
                     ev(("too_many_mapped", pfn))
                 self.swap_out(priority, gfp_mask, classzone)
@@ -152,6 +156,8 @@ class Vmscan(SwapOut):
             if not nr_pages:
                 break
         self._tail_to_head(head, tail)
+        self.scanned += scan - max_scan
+        self.reclaimed += wanted - nr_pages
         return nr_pages
 
     def _tail_to_head(self, head: int, entry: int) -> None:
@@ -191,12 +197,12 @@ class Vmscan(SwapOut):
     # -- one round, and all rounds ------------------------------------------------------------
 
     def shrink_dcache_memory(self, priority: int, gfp_mask: int) -> int:
-        """Free unused directory entries; this machine keeps none. kernel: fs/dcache.c:shrink_dcache_memory"""
-        return 0
+        """Free unused directory entries; returns the pages that gives. kernel: fs/dcache.c:shrink_dcache_memory"""
+        return self.kernel.dcache.shrink_dcache_memory(priority, gfp_mask)
 
     def shrink_icache_memory(self, priority: int, gfp_mask: int) -> int:
-        """Free unused inodes; this machine keeps none. kernel: fs/inode.c:shrink_icache_memory"""
-        return 0
+        """Free unused inodes; returns the pages that gives. kernel: fs/inode.c:shrink_icache_memory"""
+        return self.kernel.icache.shrink_icache_memory(priority, gfp_mask)
 
     def shrink_caches(self, classzone: Zone, priority: int, gfp_mask: int, nr_pages: int) -> int:
         """One round of reclaim. Returns how many of *nr_pages* are still wanted, at least 0.

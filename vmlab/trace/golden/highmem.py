@@ -162,6 +162,7 @@ class HighmemReplay:
             sanitize_e820=False,
             highmem_pages=integer(line, "highmem_param"),
             kernel_objects="ram",
+            vfs=False,
             reclaim=ScriptedReclaim,
             parts={"sched": self.sched, "mmu": self.mmu},
         )

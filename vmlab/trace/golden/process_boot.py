@@ -56,6 +56,7 @@ def make_machine(build: Build, mib: int, kernel_end_kib: int, io_mode: int, high
             sizeof_page=build.sizeof_page,
             kernel_objects=build.kernel_objects,
             io_mode=io_mode,
+            vfs=False,
         )
     except ValueError as error:
         raise TraceError(str(error)) from None

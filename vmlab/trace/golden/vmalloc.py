@@ -82,7 +82,8 @@ class VmallocReplay:
         }
 
     def _boot(self, line: Line) -> Line:
-        machine = Machine(e820=pc_map(integer(line, "mib") << 20), sanitize_e820=False, kernel_objects="ram", reclaim=ScriptedReclaim)
+        ram = pc_map(integer(line, "mib") << 20)
+        machine = Machine(e820=ram, sanitize_e820=False, kernel_objects="ram", vfs=False, reclaim=ScriptedReclaim)
         frees: list[list[int]] = []
         for stage in STAGES:
             if stage == "mem_init":
