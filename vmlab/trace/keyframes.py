@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from bisect import bisect_right
 from typing import NamedTuple
 
@@ -36,30 +37,35 @@ class KeyFrames:
         self.nbytes = 0
         self._keys: list[_Key] = []
         self._last: dict[str, Page] = {}  # pages of the newest key frame, by name
+        self._chunks: dict[str, tuple[Chunks, list[bytes]]] = {}  # its other blobs, packed and plain
 
     def add(self, op: int, event: int, kernel: Kernel) -> int:
         """Keep the state of *kernel*, which stands before operation number *op*. Returns the event at which the next one is due."""
-        before = self._keys[-1].blobs if self._keys else {}
         state = capture(kernel, columns=False)
         found = extra_columns(kernel.mem) | {name: blob for name, blob in state.blobs.items() if not name.startswith(_PAGES)}
-        blobs = {name: self._share(memoryview(blob), before.get(name)) for name, blob in found.items()}
+        blobs = {name: self._share(name, memoryview(blob)) for name, blob in found.items()}
         for name in COLUMNS:
-            blobs[name] = self._share(memoryview(getattr(kernel.mem, name)).cast("B"), before.get(name))
+            blobs[name] = self._share(name, memoryview(getattr(kernel.mem, name)).cast("B"))
         self._keys.append(_Key(op, event, blobs, self._share_pages(state.blobs), state.plain))
         if self.nbytes > self.max_bytes and len(self._keys) > 2:
             self._thin()
         return event + self.interval
 
-    def _share(self, view: memoryview, before: Chunks | None) -> Chunks:
-        old = before or []
+    def _share(self, name: str, view: memoryview) -> Chunks:
+        old, old_raw = self._chunks.get(name, ([], []))
         chunks: Chunks = []
+        raw = []
         for i, at in enumerate(range(0, len(view), _CHUNK)):
             piece = bytes(view[at : at + _CHUNK])  # bytes compare by memcmp, views item by item
-            if i < len(old) and piece == old[i]:
+            if i < len(old) and piece == old_raw[i]:
                 chunks.append(old[i])
+                raw.append(old_raw[i])
             else:
-                chunks.append(piece)
-                self.nbytes += len(piece)
+                packed = zlib.compress(piece, 1)
+                chunks.append(packed)
+                raw.append(piece)
+                self.nbytes += len(packed)
+        self._chunks[name] = chunks, raw
         return chunks
 
     def _share_pages(self, blobs: dict[str, bytes]) -> list[tuple[Page, ...]]:
@@ -103,7 +109,7 @@ class KeyFrames:
     def state(self, op: int) -> State:
         """The state of the key frame taken before operation *op*."""
         key = self._keys[bisect_right(self._keys, op, key=lambda k: k.op) - 1]
-        blobs = {name: b"".join(chunks) for name, chunks in key.blobs.items()}
+        blobs = {name: b"".join(map(zlib.decompress, chunks)) for name, chunks in key.blobs.items()}
         for group in key.pages:
             blobs.update(group)
         return State(blobs, dict(key.plain))

@@ -26,7 +26,7 @@ from .keyframes import KeyFrames
 __all__ = ["Op", "Tape", "record"]
 
 KEY_INTERVAL = 1 << 15  # events between key frames at first
-MAX_BYTES = 320 << 20  # of key frames; past that every second one is dropped
+MAX_BYTES = 400 << 20  # of key frames; past that every second one is dropped
 _NEAR = 4  # states kept near the last seeks
 _LONG = 4096  # events into an operation from which on the way back to its start is kept at once
 
