@@ -23,6 +23,7 @@ from .mm.gfp import GFP_KERNEL
 from .mm.page import Page
 from .mm.slab_misuse import why_not_free
 from .mm.swap_header import write_header
+from .mounted import BY_NAME, Mounted, read_whole, write_whole
 from .process import Address, Errno, Process
 from .syscalls import SYSCALLS, Result
 
@@ -273,11 +274,22 @@ class System(Looking):
         ret = tmpfs.mount(self, options, name)
         return Errno(ret) if isinstance(ret, int) else 0
 
-    def tmpfs(self, name: str = "/dev/shm") -> tmpfs.Tmpfs:
-        """The file system mounted as *name*, to use directly (what is done so is not recorded). Raises ValueError when there is none."""
+    def tmpfs(self, name: str = "/dev/shm") -> Mounted:
+        """The file system mounted as *name*, to work with by path; each call is an operation. Raises ValueError when there is none."""
         if name not in self.shmem.mounts:
             raise ValueError(f"no tmpfs is mounted as {name!r}: mount_tmpfs(name={name!r}) does it; there are {list(self.shmem.mounts)}")
-        return tmpfs.Tmpfs(self, name)
+        return Mounted(self._me(), name)
+
+    @op
+    def tmpfs_call(self, name: str, method: str, *args: Any) -> Any:
+        """A call of :class:`~vmlab.mounted.Mounted`, as it is recorded: what the file system *name* returns, failures negative."""
+        if name not in self.shmem.mounts or method not in (*BY_NAME, "read_file", "write_file"):
+            known = f"one of {', '.join(BY_NAME)}, read_file, write_file"
+            raise ValueError(f"tmpfs_call({name!r}, {method!r}): a file system that is mounted, and {known}")
+        fs = tmpfs.Tmpfs(self, name)
+        if method == "read_file":
+            return read_whole(fs, *args)
+        return write_whole(fs, *args) if method == "write_file" else getattr(fs, method)(*args)
 
     @op
     def add_swap(self, size: int | str | None = None, path: str | None = None, priority: int | None = None) -> int:
