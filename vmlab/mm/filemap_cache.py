@@ -49,7 +49,7 @@ _INODE_BASE, _INODE_STEP = 0xC1000000 // 32, 480 // 32
 class PageCache(Part):
     """The page hash, the lists of each file, and page locks."""
 
-    state_names = ("page_cache_size", "page_hash_bits", "page_hash_pfn", "page_hash_table")
+    state_names: tuple[str, ...] = ("page_cache_size", "page_hash_bits", "page_hash_pfn", "page_hash_table")
 
     def __init__(self) -> None:
         super().__init__()

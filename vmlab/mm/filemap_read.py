@@ -45,7 +45,7 @@ class ReadDescriptor:
 class FileRead(PageCacheSync):
     """Filling the page cache from files, and reading out of it."""
 
-    state_names = (*PageCacheSync.state_names, "vm_max_readahead", "vm_min_readahead")
+    state_names: tuple[str, ...] = (*PageCacheSync.state_names, "vm_max_readahead", "vm_min_readahead")
 
     def __init__(self) -> None:
         super().__init__()
