@@ -12,12 +12,12 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
-from .hw.layout import PAGE_OFFSET, PAGE_SHIFT
+from .kernel_memory import KernelMemory
 from .mm.gfp import GFP_KERNEL
 from .mm.slab_cache import Constructor, KmemCache, Slab, function_name, named_function
 from .mm.slab_smp import SmpSlabAllocator
 from .process import Address
-from .system import System, op
+from .system import op
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -85,7 +85,7 @@ def by_name(method: Callable[Concatenate[Any, str, P], R]) -> Callable[Concatena
     return cast("Callable[Concatenate[Any, str | Cache, P], R]", named)
 
 
-class Caches(System):
+class Caches(KernelMemory):
     """The part of a machine that deals in kernel objects. Caches are given by name, or as what kmem_cache_create returned."""
 
     def cache(self, name: str) -> Cache:
@@ -169,18 +169,6 @@ class Caches(System):
         if not isinstance(self.slab, SmpSlabAllocator):
             raise ValueError("this machine has one processor; boot it with parts={'slab': vmlab.mm.slab_smp.SmpSlabAllocator}")
         return self.slab
-
-    def kernel_read(self, address: int, length: int) -> bytes:
-        """*length* bytes at a kernel *address* in the direct map: what an object holds."""
-        if not PAGE_OFFSET <= address <= PAGE_OFFSET + (self.max_low_pfn << PAGE_SHIFT) - length:
-            raise ValueError(f"{address:#x} is not in the kernel's direct map")
-        return self.slab.read(address, length)
-
-    def kernel_write(self, address: int, data: bytes) -> None:
-        """Store *data* at a kernel *address* in the direct map; nothing checks whose it is. Raises ValueError outside it."""
-        if not PAGE_OFFSET <= address <= PAGE_OFFSET + (self.max_low_pfn << PAGE_SHIFT) - len(data):
-            raise ValueError(f"{address:#x} is not in the kernel's direct map")
-        self._me().write(address - PAGE_OFFSET, data)
 
 
 def _function_name(function: Constructor | str | None) -> str | None:

@@ -80,6 +80,19 @@ class Looking(Startup):
         self._whole("ipcs")
         return self.ipc_shm.sysvipc_shm().rstrip("\n")
 
+    def badness(self) -> dict[int, int]:
+        """The points of each process by pid: the one with the most (the oldest of equals) dies when memory runs out.
+
+        kernel: mm/oom_kill.c:badness
+        """
+        self._whole("badness")
+        killer = self.oom_kill
+        listener, killer.on_event = killer.on_event, None  # looking is no step of a run
+        try:
+            return {pid: killer.badness(task) for pid, task in self.sched.tasks.items()}
+        finally:
+            killer.on_event = listener
+
     def io_queue(self) -> str:
         """The disk transfers that are under way, oldest first."""
         self._whole("io_queue")

@@ -271,6 +271,13 @@ class Process:
             raise OSError(-pid, f"fork failed: {Errno(pid)!r}")
         return Process(self.machine, pid)
 
+    def thread(self) -> Process:
+        """One more task that shares this one's memory (clone with CLONE_VM). Raises OSError as :meth:`fork`."""
+        pid = self.syscall("clone")
+        if pid < 0:
+            raise OSError(-pid, f"clone failed: {Errno(pid)!r}")
+        return Process(self.machine, pid)
+
     def exit(self) -> None:
         """End the process."""
         self.machine.exit(self.pid)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .mm import tmpfs, vfs
 from .mm.errno import EACCES, EBADF, EINVAL, EMFILE, ENOENT, EPERM, ESRCH
+from .mm.fork import CLONE_VM
 from .mm.fs import FMODE_READ, FMODE_WRITE, O_APPEND, File
 from .mm.task import CAP_SYS_RESOURCE, RLIM_NLIMITS, RLIMIT_NOFILE
 from .mm.vm import MAP_ANONYMOUS
@@ -55,6 +56,14 @@ def _fork(m: Machine) -> int:
     pid = m.sched.get_pid()
     ret = m.fork.do_fork(pid)
     return ret or pid
+
+
+def _clone(m: Machine, flags: int = CLONE_VM) -> int:
+    """clone(2): the new task's pid. CLONE_VM: it shares the caller's memory. kernel: arch/i386/kernel/process.c:sys_clone"""
+    if flags & ~CLONE_VM:
+        return -EINVAL  # the other CLONE_ flags share what this machine does not have
+    pid = m.sched.get_pid()
+    return m.fork.do_fork(pid, flags) or pid
 
 
 def _open(m: Machine, name: str, flags: int = O_RDONLY, mode: int = 0o644) -> int:
@@ -267,6 +276,7 @@ SYSCALLS: dict[str, Callable[..., Result]] = {
     "msync": lambda m, start, length, flags: m.filemap.sys_msync(start, length, flags),
     "mincore": _mincore,
     "fork": _fork,
+    "clone": _clone,
     "open": _open,
     "close": _close,
     "read": _read,

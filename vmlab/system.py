@@ -37,6 +37,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 HEAP_START = 0x0804A000  # where the heap of a process without a program begins
 _32_BIT = {"brk", "mmap", "munmap", "mprotect", "mremap", "mlock", "munlock", "mlockall", "madvise", "msync", "mincore"}
+_TASK_FIELDS = ("uid", "euid", "gid", "egid", "nice", "cap_effective", "utime", "stime", "start_time")
 STACK_PAGES = 2  # of a process without a program: what its arguments take
 
 
@@ -169,6 +170,18 @@ class System(Looking):
         with self.running(task):
             self.fork.exit_task(task)
 
+    @op
+    def set_task(self, pid: int, **fields: int) -> None:
+        """Set what a task is: uid, euid, gid, egid, nice, cap_effective; utime, stime, start_time (jiffies). Badness looks at them."""
+        task = self._task(pid)
+        for name, value in fields.items():
+            if name not in _TASK_FIELDS:
+                raise ValueError(f"set_task: {name!r} cannot be set; {', '.join(_TASK_FIELDS)} can")
+            if not (-20 <= whole(value, name) <= 19 if name == "nice" else 0 <= whole(value, name) < 1 << 32):
+                raise ValueError(f"set_task: {name}={value}: {'from -20 to 19' if name == 'nice' else 'a number of 32 bits'}")
+        for name, value in fields.items():
+            setattr(task, name, value)
+
     # -- a process's memory --------------------------------------------------------------------
 
     def _signal(self, task: Task, signal: int, address: int) -> Signalled:
@@ -198,6 +211,8 @@ class System(Looking):
         ran = self.mmu.run(task, references)
         if ran.signal:
             raise self._signal(task, ran.signal, references[ran.touches] >> 1 << PAGE_SHIFT)
+        if ran.touches < len(references) or pid not in self.sched.tasks:
+            raise Signalled(pid, 9, f"SIGKILL: it was killed after {ran.touches} of {len(references)} accesses")
         return ran.faults
 
     def _spans(self, address: int, length: int) -> list[tuple[int, int]]:

@@ -379,9 +379,9 @@ def test_a_machine_with_several_processors() -> None:
 
 def test_kernel_addresses_are_those_of_the_direct_map() -> None:
     m = vmlab.boot(ram="16M", kernel_objects="ram")
-    with pytest.raises(ValueError, match="direct map"):
+    with pytest.raises(ValueError, match="kernel addresses|map nothing"):
         m.kernel_read(0x1000, 1)
-    with pytest.raises(ValueError, match="direct map"):
+    with pytest.raises(ValueError, match="kernel addresses|map nothing"):
         m.kernel_write(PAGE_OFFSET + (16 << 20) - 1, b"ab")
 
 
