@@ -13,6 +13,7 @@ from ..mm.check_areas import _list, _tree, bad
 from ..mm.kernel import Kernel
 from ..mm.page_flags import RESERVED
 from ..mm.vm import VM_LOCKED, MmStruct, VmArea
+from .check_swap import check_swap
 from .fs import ANON, AddressSpace26
 from .mmap import Mmap26
 from .prio_tree import PrioTreeRoot, heap_index, radix_index
@@ -53,6 +54,7 @@ def check_address_spaces(kernel: Kernel) -> None:
     committed = cast(Mmap26, kernel.mmap).vm_committed_space
     if committed < promised:
         bad("committed", f"{committed} pages are promised, areas with VM_ACCOUNT have {promised}")
+    check_swap(kernel)
 
 
 def _pages(vma: VmArea) -> int:
