@@ -8,14 +8,13 @@ A page trace, its name, the name of a workload of kernel_workloads.py, or steps 
 from __future__ import annotations
 
 import inspect
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..errors import KernelHang, VmlabError
 from ..machine import Machine, start
-from ..mm.events import Event, describe
+from ..mm.events import EVENTS, Event, describe
 from ..mm.vmscan import Vmscan
 from .kernel_workloads import KERNEL_WORKLOADS
 from .pagetrace import PageTrace, load_trace, shipped
@@ -68,10 +67,13 @@ class FirstDifference(NamedTuple):
     outcomes: tuple[dict[str, float], dict[str, float]]  # what it did on each: only counters that differ
     events: tuple[list[Event], list[Event]]
 
-    def aligned(self) -> list[tuple[str, str]]:
-        """The steps of both kernels side by side, by the names of events; "" where the other has no counterpart."""
-        left, right = self.events
-        names = [[str(event[0]) for event in side] for side in self.events]
+    def aligned(self, everything: bool = True) -> list[tuple[str, str]]:
+        """The steps of both kernels side by side, by the names of events; "" where the other has no counterpart.
+
+        everything: with the bookkeeping of free lists, per-CPU lists and the TLB, which differs all the time.
+        """
+        left, right = [[event for event in side if everything or not _bookkeeping(event)] for side in self.events]
+        names = [[str(event[0]) for event in side] for side in (left, right)]
         rows: list[tuple[str, str]] = []
         for tag, a, b, c, d in SequenceMatcher(None, names[0], names[1], autojunk=False).get_opcodes():
             if tag == "equal":
@@ -83,12 +85,18 @@ class FirstDifference(NamedTuple):
 
     def why(self) -> str:
         """The first steps that the other kernel did not take."""
-        rows = self.aligned()
+        rows = self.aligned(everything=False)
         first = next((i for i, row in enumerate(rows) if not all(row)), None)
         if first is None:
             return "both took the same steps, with different pages"
         only = [next((row[side] for row in rows[first:] if row[side] and not row[1 - side]), "") for side in (0, 1)]
         return f"after {first} common steps the first kernel: {only[0] or 'nothing more'}; the second: {only[1] or 'nothing more'}"
+
+
+def _bookkeeping(event: Event) -> bool:
+    """Whether *event* is about free lists or the TLB."""
+    spec = EVENTS.get(event[0])
+    return spec is None or spec.kernel.startswith(("mm/page_alloc.c", "mm/slab.c", "mm/rmap.c:page_", "include/asm-i386"))
 
 
 class KernelRun:
@@ -99,17 +107,14 @@ class KernelRun:
         self.kernel = name
         self.series: dict[str, list[float]] = {name: [] for name in COUNTERS}
         self.operations: list[int] = []  # done when each sample was taken
-        self.events: Counter[str] = Counter()
         self.accesses = 0
         self.ended = ""  # why the workload ended early
         self.steps: list[Event] = []  # of this operation
-        self.keep = True
         self._tasks: dict[int, Task] = {}
         machine.on_event = self._note
 
     def _note(self, event: Event) -> None:
-        self.events[event[0]] += 1
-        if self.keep and len(self.steps) < _MOST_EVENTS:
+        if len(self.steps) < _MOST_EVENTS:
             self.steps.append(event)
 
     def counters(self) -> dict[str, float]:
@@ -176,7 +181,7 @@ class KernelRun:
 
 
 class KernelComparison:
-    """What :func:`compare_kernels` found. Prints as a table; ``vmlab.views.kernels.plot(it, "free", "swap used")`` draws counters over time."""
+    """What :func:`compare_kernels` found. Prints as a table; ``vmlab.views.kernels.plot(it, "free")`` draws counters over time."""
 
     def __init__(self, workload: str, runs: tuple[KernelRun, KernelRun], first: FirstDifference | None, operations: int) -> None:
         self.workload = workload
@@ -348,7 +353,6 @@ def compare_kernels(
     while True:
         for run in runs:
             run.steps = []
-            run.keep = first is None
         went = [_advance(run, steps) for run, steps in zip(runs, streams, strict=True)]
         if not any(alive for _, alive in went):
             break
@@ -361,6 +365,8 @@ def compare_kernels(
             if differing or went[0] != went[1]:
                 shown = ({key: did[0][key] for key in differing}, {key: did[1][key] for key in differing})
                 first = FirstDifference(done, labels, shown, (runs[0].steps, runs[1].steps))
+                for run in runs:
+                    run.machine.on_event = None  # a machine nobody listens to is faster
         done += 1
         if done % every == 0:
             for run in runs:

@@ -6,10 +6,9 @@ Each is a generator: a ``yield`` ends an operation and tells what it was and how
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..mm.gfp import GFP_ATOMIC
+from ..mm.gfp import GFP_ATOMIC, GFP_DMA, GFP_KERNEL
 
 if TYPE_CHECKING:
     from ..machine import Machine
@@ -32,43 +31,37 @@ def _touch(m: Machine, pid: int, base: int, pages: list[int], write: int) -> int
 
 
 def backup(m: Machine) -> Steps:
-    """A program works on 8 MiB while another reads a file larger than memory, once, from one end to the other."""
-    m.create_file("disk image", 48 << 20)
+    """A program that fills 18 MiB waits while another reads a file larger than memory, once, from end to end; then it goes on."""
+    m.create_file("disk image", 64 << 20)
     editor, copier = m.spawn("editor"), m.spawn("backup")
-    base = editor.mmap(8 << 20)
-    pages = list(range((8 << 20) // PAGE_SIZE))
+    base = editor.mmap(18 << 20)
+    pages = list(range((18 << 20) // PAGE_SIZE))
     yield "the editor fills its memory", _touch(m, editor.pid, base, pages, 1)
     fd = copier.open("disk image")
-    rng = Random(1)
-    for megabyte in range(48):
+    for megabyte in range(64):
         for _ in range(16):
             copier.read_file(fd, 1 << 16)
         yield f"the backup reads megabyte {megabyte}", 0
-        if megabyte % 4 == 3:
-            some = rng.sample(pages, len(pages) // 4)
-            yield "the editor works on a quarter of its memory", _touch(m, editor.pid, base, some, 0)
+    for at in range(0, len(pages), 256):
+        yield "the editor goes on: 1 MiB", _touch(m, editor.pid, base, pages[at : at + 256], 0)
 
 
-def prefork(m: Machine) -> Steps:
-    """A server of 24 processes that share 6 MiB, written before they were forked, and a program that wants all the rest of memory."""
-    server = m.spawn("server")
-    base = server.mmap(6 << 20)
-    pages = list(range((6 << 20) // PAGE_SIZE))
-    yield "the server fills its memory", _touch(m, server.pid, base, pages, 1)
-    children = [server.fork() for _ in range(24)]
-    yield "24 children", 0
-    for i, child in enumerate(children):
-        yield f"child {i} reads all of it", _touch(m, child.pid, base, pages, 0)
-    hog = m.spawn("hog")
-    size = 28 << 20
-    room = hog.mmap(size)
-    step = 256
-    for at in range(0, size // PAGE_SIZE, step):
-        yield "the hog takes 1 MiB", _touch(m, hog.pid, room, list(range(at, at + step)), 1)
+def dma(m: Machine) -> Steps:
+    """Three programs fill a machine of 64 MiB, low memory as well; then an old disk controller wants 2 MiB below 16 MiB, page by page."""
+    for number in range(3):
+        p = m.spawn(f"program {number}")
+        size = 20 << 20
+        base = p.mmap(size)
+        for at in range(0, size // PAGE_SIZE, 256):
+            yield f"program {number} takes 1 MiB", _touch(m, p.pid, base, list(range(at, at + 256)), 1)
+    for number in range(32):
+        for _ in range(16):
+            m.alloc_pages(GFP_KERNEL | GFP_DMA, 0)
+        yield f"16 pages for the controller, {number}", 0
 
 
 def burst(m: Machine) -> Steps:
-    """Memory is full of file pages, and a network card wants 300 pages at once, without waiting, five times."""
+    """Memory is full of file pages, and eight times a network card wants 280 pages before anybody else gets a turn."""
     m.create_file("data", 40 << 20)
     reader = m.spawn("reader")
     fd = reader.open("data")
@@ -76,14 +69,28 @@ def burst(m: Machine) -> Steps:
         for _ in range(16):
             reader.read_file(fd, 1 << 16)
         yield f"megabyte {megabyte} is read", 0
-    for number in range(5):
-        pages = [m.alloc_pages(GFP_ATOMIC, 0) for _ in range(300)]
-        given = [page for page in pages if page is not None]
-        yield f"burst {number}: 300 pages asked for", 0
-        for page in given:
-            m.free_pages(page)
-        reader.read_file(fd, 1 << 16)
-        yield "the pages come back", 0
+    allocator = m.page_allocator
+    for number in range(8):
+        packets = [allocator.alloc_pages(GFP_ATOMIC, 0) for _ in range(280)]  # in interrupts: kswapd has no turn between
+        m.tick()
+        yield f"burst {number}", 0
+        for pfn in packets:
+            if pfn is not None:
+                allocator.free_pages(pfn, 0)
+        reader.seek(fd, 0)
+        reader.read_file(fd, 1 << 20)
+        yield "the pages come back, and a megabyte is read", 0
+
+
+def loader(m: Machine) -> Steps:
+    """A program maps a file of 4 MiB 16 KiB at a time, as a loader of plug-ins does, and touches each piece."""
+    m.create_file("plug-ins", 4 << 20)
+    p = m.spawn("loader")
+    fd = p.open("plug-ins")
+    base = 0x50000000
+    for piece in range(256):
+        p.mmap(4 * PAGE_SIZE, "r", fd=fd, offset=piece * 4 * PAGE_SIZE, addr=base + piece * 4 * PAGE_SIZE, fixed=True)
+        yield "16 KiB of the file", _touch(m, p.pid, base, [piece * 4], 0)
 
 
 def sweep(m: Machine) -> Steps:
@@ -91,31 +98,18 @@ def sweep(m: Machine) -> Steps:
     p = m.spawn("sweep")
     size = 40 << 20
     base = p.mmap(size)
-    step = 256
-    for round_ in range(4):
-        for at in range(0, size // PAGE_SIZE, step):
-            yield f"round {round_}, 1 MiB", _touch(m, p.pid, base, list(range(at, at + step)), 1)
+    for number in range(3):
+        for at in range(0, size // PAGE_SIZE, 256):
+            yield f"round {number}, 1 MiB", _touch(m, p.pid, base, list(range(at, at + 256)), 1)
 
 
-def guards(m: Machine) -> Steps:
-    """An allocator of objects that protects pages and takes the protection away again, and asks for more in small pieces."""
-    p = m.spawn("heap")
-    base = p.mmap(4 << 20)
-    for at in range(0, 1024, 2):
-        p.mprotect(base + at * PAGE_SIZE, PAGE_SIZE, "r")
-    yield "every second page is made read-only", 0
-    for at in range(0, 1024, 2):
-        p.mprotect(base + at * PAGE_SIZE, PAGE_SIZE, "rw")
-    yield "and writable again", 0
-    for _ in range(200):
-        p.mmap(PAGE_SIZE)
-    yield "200 pages more, one by one", 0
-
-
+_SMALL = {"ram": "32M", "swap": "64M"}
 KERNEL_WORKLOADS: dict[str, KernelWorkload] = {
-    "backup": KernelWorkload(backup, {"ram": "32M", "swap": "64M"}, "a file read once does not push out a program"),
-    "prefork": KernelWorkload(prefork, {"ram": "32M", "swap": "64M"}, "pages mapped many times are found by the reverse mapping"),
-    "burst": KernelWorkload(burst, {"ram": "32M", "swap": "64M"}, "min_free_kbytes keeps more for those who cannot wait"),
-    "sweep": KernelWorkload(sweep, {"ram": "32M", "swap": "64M"}, "more memory than there is, round and round"),
-    "guards": KernelWorkload(guards, {"ram": "32M", "swap": "64M"}, "areas that become alike again merge"),
+    "backup": KernelWorkload(backup, _SMALL, "pages read once do not push a waiting program out"),
+    "dma": KernelWorkload(
+        dma, {"ram": "64M", "swap": "64M"}, "each zone has lists of its own, and the pages' owners are found from the pages"
+    ),
+    "burst": KernelWorkload(burst, _SMALL, "min_free_kbytes keeps more for those who cannot wait"),
+    "loader": KernelWorkload(loader, _SMALL, "areas of a file merge"),
+    "sweep": KernelWorkload(sweep, _SMALL, "more memory than there is, round and round: 2.6 does worse"),
 }
