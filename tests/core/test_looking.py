@@ -70,3 +70,22 @@ def test_a_machine_without_processes_has_nothing_to_show() -> None:
         for name in ("ps", "slabinfo", "swaps", "swap_map", "vmstat", "lru", "lru_pages", "vmalloc_map", "pkmap", "ipcs", "io_queue"):
             with pytest.raises(ValueError, match=f"^{name}: only"):
                 getattr(machine, name)()
+
+
+def test_events_say_in_words_what_their_numbers_mean() -> None:
+    said: list[str] = []
+    m = vmlab.boot("16M", on_event=lambda event: said.append(vmlab.describe(event)))
+    p = m.spawn()
+    a = p.mmap(8192)
+    del said[:]
+    p.write(a, b"x")
+    assert f"page fault of task {p.pid} at {a}: user write, nothing there (error code 6)" in said
+    assert any(f"writes {a} in frame {p.frame(a)}" in text for text in said) and any(text.endswith("a minor fault") for text in said)
+    p.mprotect(a, 4096, "r")
+    with pytest.raises(vmlab.Signalled):
+        p.write(a, b"x")
+    p.madvise(a, 4096, "dontneed")
+    m.add_swap("1M")
+    text = "\n".join(said)
+    for words in ("user write, not allowed (error code 7)", "SIGSEGV is sent", ": MADV_DONTNEED", "swapon returns 0"):
+        assert words in text

@@ -12,10 +12,12 @@ import pkgutil
 from pathlib import Path
 from typing import Any
 
+from .errno import errno_name
 from .events_base import Event, EventSpec, Listener, spec
 
 __all__ = ["EVENTS", "Event", "EventSpec", "Listener", "describe"]
 
+SWAPPER_SPACE_ID = 1  # as in fs.py, which needs a kernel
 _PA, _BM = "mm/page_alloc.c:", "mm/bootmem.c:"
 _OWN = [
     spec("alloc_begin", _PA + "__alloc_pages", "gfp order node", "request 2^{order} pages ({gfp_name}) from node {node}"),
@@ -100,6 +102,37 @@ load_events(str(__package__))
 ZONE_NAMES = ("DMA", "Normal", "HighMem")
 
 
+_SIGNALS = {7: "SIGBUS", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
+_ADVICE = ("MADV_NORMAL", "MADV_RANDOM", "MADV_SEQUENTIAL", "MADV_WILLNEED", "MADV_DONTNEED")
+
+
+def _fault_name(code: int) -> str:
+    """What the i386 error code of a page fault says, in words."""
+    who, what = "user" if code & 4 else "kernel", "write" if code & 2 else "read"
+    return f"{who} {what}, {'not allowed' if code & 1 else 'nothing there'}"
+
+
+def _in_words(values: dict[str, Any]) -> dict[str, Any]:
+    """Names for the numbers among an event's fields."""
+    found: dict[str, Any] = {}
+    for field, value in values.items():
+        if field == "error_code":
+            found["fault_name"] = _fault_name(value)
+        elif field == "write":
+            found["access"] = "write" if value else "read"
+        elif field == "sig":
+            found["signal_name"] = _SIGNALS.get(value, f"signal {value}")
+        elif field == "advice":
+            found["advice_name"] = _ADVICE[value] if 0 <= value < len(_ADVICE) else f"advice {value}"
+        elif field == "error":
+            found["error_name"] = f"-{errno_name(value)}" if value < 0 else str(value)
+        elif field == "kind":
+            found["kind_name"] = {1: "a minor fault", 2: "a major fault"}.get(value, str(value))
+        elif field == "mapping":
+            found["file"] = "the swap cache" if value == SWAPPER_SPACE_ID else f"file {value}"
+    return found
+
+
 def describe(event: Event) -> str:
     """One sentence for people about *event*. Raises ValueError for an unknown event name."""
     from .gfp import gfp_name
@@ -117,4 +150,4 @@ def describe(event: Event) -> str:
         values["next_order"] = values["order"] + 1
     if "ok" in values:
         values["yes_no"] = "yes" if values["ok"] else "no"
-    return spec.text.format(**values)
+    return spec.text.format(**values, **_in_words(values))

@@ -6,11 +6,14 @@ from .events_base import spec
 
 _MM, _FA, _PG = "mm/memory.c:", "arch/i386/mm/fault.c:", "include/asm-i386/pgalloc.h:"
 SPECS = [
-    spec("access", "none", "pid address write frame", "task {pid} accesses {address:#x} (write: {write}) in frame {frame}"),
+    spec("access", "none", "pid address write frame", "task {pid} {access}s {address:#x} in frame {frame}"),
     spec(
-        "page_fault", _FA + "do_page_fault", "pid address error_code", "page fault of task {pid} at {address:#x}, error code {error_code}"
+        "page_fault",
+        _FA + "do_page_fault",
+        "pid address error_code",
+        "page fault of task {pid} at {address:#x}: {fault_name} (error code {error_code})",
     ),
-    spec("fault_done", _FA + "do_page_fault", "pid address kind", "the fault at {address:#x} is dealt with ({kind}: 1 minor, 2 major)"),
+    spec("fault_done", _FA + "do_page_fault", "pid address kind", "the fault at {address:#x} is dealt with: {kind_name}"),
     spec("stack_grows", _FA + "do_page_fault", "address start", "the stack grows down to {start:#x} for {address:#x}"),
     spec("bad_area", _FA + "do_page_fault", "pid address reason", "task {pid} may not touch {address:#x}: {reason}"),
     spec(
@@ -20,7 +23,7 @@ SPECS = [
         "{insn:#x} faulted on {address:#x}: on at {fixup:#x}",
     ),
     spec("vmalloc_fault", _FA + "do_page_fault", "address pmd", "the kernel's entry {pmd:#x} for {address:#x} is copied in"),
-    spec("mm_fault", _MM + "handle_mm_fault", "address write", "bring in the page at {address:#x} (write: {write})"),
+    spec("mm_fault", _MM + "handle_mm_fault", "address write", "bring in the page at {address:#x} for a {access}"),
     spec("set_pte", "include/asm-i386/pgtable-2level.h:set_pte", "address pte", "the entry of {address:#x} becomes {pte:#x}"),
     spec("zero_page", _MM + "do_anonymous_page", "address pfn", "a read of new memory at {address:#x} gets the zero page, frame {pfn}"),
     spec("anonymous_page", _MM + "do_anonymous_page", "address pfn", "new memory at {address:#x}: frame {pfn}, zeroed"),

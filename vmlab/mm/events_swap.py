@@ -20,7 +20,12 @@ SPECS = [
         "rw pfn entry disk block",
         "{rw} frame {pfn} ({entry:#x}): page {block} of disk {disk}",
     ),
-    spec("swapon", _SF + "sys_swapon", "area prio pages error", "swap area {area}, priority {prio}, {pages} pages: swapon returns {error}"),
+    spec(
+        "swapon",
+        _SF + "sys_swapon",
+        "area prio pages error",
+        "swap area {area}, priority {prio}, {pages} pages: swapon returns {error_name}",
+    ),
     spec("unuse_pte", _SF + "unuse_pte", "pid entry pfn", "process {pid} gets frame {pfn} back for swap entry {entry:#x}"),
-    spec("swapoff", _SF + "sys_swapoff", "area error", "swap area {area}: swapoff returns {error}"),
+    spec("swapoff", _SF + "sys_swapoff", "area error", "swap area {area}: swapoff returns {error_name}"),
 ]

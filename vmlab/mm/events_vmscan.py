@@ -5,7 +5,7 @@ from .events_base import spec
 _VS, _SW = "mm/vmscan.c:", "mm/swap.c:"
 
 SPECS = [
-    spec("signal", "kernel/signal.c:force_sig_info", "pid sig", "signal {sig} is sent to process {pid}"),
+    spec("signal", "kernel/signal.c:force_sig_info", "pid sig", "{signal_name} is sent to process {pid}"),
     spec("task_dies", "kernel/exit.c:do_exit", "pid", "process {pid} was killed and exits"),
     spec("sched_yield", "kernel/sched.c:yield", "jiffies", "the task gives up the processor; it is jiffy {jiffies}"),
     spec("schedule", "kernel/sched.c:schedule", "jiffies", "the task waits for a disk; it is jiffy {jiffies}"),
