@@ -105,6 +105,7 @@ class SwapOnOff26(SwapExtents26, SwapUnuse26):
         pfn = kernel.alloc_page(GFP_HIGHUSER | COLD)
         if pfn is None:
             return -ENOMEM, False
+        kernel.mem.index[pfn] = 0  # page 0 of the disk, and a page keeps its index after it has left the cache
         lru: Any = kernel.swap
         lru.lru_cache_add(pfn)
         try:
