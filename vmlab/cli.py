@@ -1,4 +1,4 @@
-"""The `vmlab` command: lab, verify, trace, grade, hostdiff, endurance, version.
+"""The `vmlab` command: lab, verify, trace, grade, hostdiff, endurance, mkswap, version.
 
 Each subcommand imports its piece only when it is used, so that `vmlab verify` on a bare Python needs no Jupyter and
 `vmlab --help` is immediate.
@@ -14,7 +14,7 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 
-TOOLS = ("hostdiff", "endurance", "diff-26")  # each a module of vmlab.tools that reads its own options
+TOOLS = ("hostdiff", "endurance", "diff-26", "mkswap")  # each a module of vmlab.tools that reads its own options
 EPILOG = """\
 examples:
   vmlab lab                                    open the course in JupyterLab
@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("hostdiff", help="compare the model with this machine's Linux, call by call", add_help=False)
     commands.add_parser("endurance", help="random work against a model of what must be read", add_help=False)
     commands.add_parser("diff-26", help="what Linux 2.6 does differently, chapter by chapter", add_help=False)
+    commands.add_parser("mkswap", help="make a swap area of a file", add_help=False)
     commands.add_parser("version", help="print the version")
     return parser
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
-from .caches import Caches
+from .faults import Faults
 from .hw.e820 import E820Entry, parse_size, pc_map
 from .hw.layout import MAX_NONPAE_PFN, MAX_PAE_PFN, PAGE_OFFSET, PAGE_SHIFT, pfn_down, pfn_up
 from .hw.memory import PhysicalMemory
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Machine", "boot"]
 
 
-class Machine(Caches):
+class Machine(Faults):
     """A PC with Linux and its whole memory manager. ``boot()`` makes one and switches it on.
 
     The hardware. ram: bytes or text ("64M"), 16 MiB to 4 GiB, to 64 GiB with ``pae=True``. e820: the firmware's map as

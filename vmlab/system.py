@@ -310,7 +310,7 @@ class System(Looking):
     def add_swap(self, size: int | str | None = None, path: str | None = None, priority: int | None = None) -> int:
         """Make and switch on a swap area: *size* of a disk in memory, or the host's file *path* with its own header.
 
-        Returns the number of its disk, or an Errno. A file is written to when pages are swapped out.
+        Returns the number of its disk, or an Errno. What is swapped out goes into the file with :meth:`commit`.
         """
         if priority is not None and not 0 <= whole(priority, "priority") <= 0x7FFF:
             raise ValueError(f"priority={priority}: 0 to 32767 (the kernel gives the negative ones itself)")

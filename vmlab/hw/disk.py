@@ -128,12 +128,16 @@ class FileDisk(Disk):
         super().resize(npages)
         self.size = min(self.size, npages << PAGE_SHIFT)
 
-    def commit(self) -> int:
-        """Write every page that changed into the host's file; returns how many."""
+    def commit(self, keep: bool = False) -> int:
+        """Write every page that changed into the host's file; returns how many.
+
+        *keep*: and remember them, for machines that go back in time.
+        """
         with open(self.path, "r+b") as file:
             for page_no, data in sorted(self.pages.items()):
                 file.seek(page_no << PAGE_SHIFT)
                 file.write(data)
         written = len(self.pages)
-        self.pages.clear()
+        if not keep:
+            self.pages.clear()
         return written

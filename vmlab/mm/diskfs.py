@@ -20,7 +20,6 @@ from .block import READ, WRITE
 from .errno import EINVAL, EIO, ENOENT, ENOMEM
 from .filemap_cache import DIRTY, ERROR, PAGE_MASK, UPTODATE
 from .fs import FMODE_READ, FMODE_WRITE, AddressSpaceOps, File, FileOps, Inode, InodeOps, SuperBlock, SuperOps
-from .icache import DIRTY as ON_DIRTY_LIST
 from .kernel import Part
 from .vfs import Iattr, clear_inode, fput, get_write_access, inode_setattr, iput, new_inode, open_dentry, open_file
 
@@ -171,9 +170,7 @@ class DiskFsFileOps(FileOps):
         return self.kernel.filemap.generic_file_mmap(file, vma)
 
     def fsync(self, file: File) -> int:
-        """The data pages are written by the caller; the inode is clean now. Returns 0. kernel: fs/buffer.c:file_fsync"""
-        if file.inode.i_list == ON_DIRTY_LIST:
-            self.kernel.icache.sync_one(file.inode)
+        """Nothing beyond the data pages, which the caller writes. Returns 0. kernel: fs/buffer.c:file_fsync"""
         return 0
 
 

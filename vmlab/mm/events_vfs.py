@@ -4,6 +4,7 @@ from .events_base import spec
 
 _DC = "fs/dcache.c:"
 _IN = "fs/inode.c:"
+_RQ = "drivers/block/ll_rw_blk.c:end_that_request_first"
 
 SPECS = [
     spec("d_alloc", _DC + "d_alloc", "name address", "directory entry {name!r} at {address:#x}"),
@@ -17,6 +18,8 @@ SPECS = [
         "priority freed pages",
         "dentry cache, round {priority}: {freed} entries and {pages} pages freed",
     ),
+    spec("disk_fault", _RQ, "disk reads writes", "{disk}: {reads} pages can no longer be read, {writes} no longer written"),
+    spec("disk_repair", _RQ, "disk", "{disk}: every page can be read and written again"),
     spec("inode_alloc", _IN + "alloc_inode", "ino address", "inode {ino} comes into memory at {address:#x}"),
     spec("inode_unused", _IN + "iput", "ino unused", "nobody uses inode {ino} any more; {unused} are unused"),
     spec("inode_destroy", _IN + "destroy_inode", "ino address", "the memory of inode {ino} at {address:#x} is freed"),
