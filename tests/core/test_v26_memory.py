@@ -58,7 +58,7 @@ def check_rmap(m: Any) -> None:
             assert sorted(rmap.rmap_ptep_map(pa)[3] for pa in rmap.entries(pfn)) == sorted(a for _, a in places)
 
 
-def workload(m: Any, seed: int, steps: int = 300) -> list[bytes]:
+def workload(m: Any, seed: int, steps: int = 200) -> list[bytes]:
     """Processes that map, write, fork, unmap, move and exit beyond what memory holds. Returns what they read back."""
     rng = random.Random(seed)
     m.add_swap("24M")
@@ -97,12 +97,35 @@ def workload(m: Any, seed: int, steps: int = 300) -> list[bytes]:
     return read
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_every_entry_is_found_from_its_page(seed: int) -> None:
     m = boot("8M")
     workload(m, seed)
     assert m.page_allocator.page_state.pswpout > 100
     check_rmap(m)
+    m.check()
+
+
+@pytest.mark.parametrize("what", ["mapcount", "nr_active", "tag", "tree", "nr_dirty"])
+def test_the_check_sees_what_is_wrong(what: str) -> None:
+    m = boot("8M")
+    workload(m, 2, 60)
+    m.swap.lru_add_drain()
+    m.check()
+    mapping = m.diskfs.lookup("text").i_mapping
+    index, pfn = next(iter(mapping.page_tree.items()))
+    if what == "mapcount":
+        m.rmap.mapcount[pfn] += 1
+    elif what == "nr_active":
+        m.zones[0].nr_active += 1
+    elif what == "tag":
+        mapping.writeback_tags[index] = None
+    elif what == "tree":
+        m.mem.index[pfn] += 1
+    else:
+        m.page_allocator.page_state.nr_dirty += 1
+    with pytest.raises(vmlab.KernelBug):
+        m.check()
 
 
 def test_chains_and_areas_lead_to_the_same_entries() -> None:

@@ -13,6 +13,7 @@ from ..mm.check_areas import _list, _tree, bad
 from ..mm.kernel import Kernel
 from ..mm.page_flags import RESERVED
 from ..mm.vm import VM_LOCKED, MmStruct, VmArea
+from .check_lru import check_lru_and_cache
 from .check_swap import check_swap
 from .fs import ANON, AddressSpace26
 from .mmap import Mmap26
@@ -55,6 +56,7 @@ def check_address_spaces(kernel: Kernel) -> None:
     if committed < promised:
         bad("committed", f"{committed} pages are promised, areas with VM_ACCOUNT have {promised}")
     check_swap(kernel)
+    check_lru_and_cache(kernel)
 
 
 def _pages(vma: VmArea) -> int:
