@@ -63,5 +63,5 @@ def show_free_areas(kernel: Kernel) -> None:
         f"Swap cache: add {cache.add_total}, delete {cache.del_total}, find {cache.find_success}/{cache.find_total}, "
         f"race {cache.noent_race}+{cache.exist_race}"
     )
-    say(f"Free swap  = {swapfile.nr_swap_pages * 4}kB")
+    say(f"Free swap  = {swapfile.nr_swap_pages * 4 & 0xFFFFFFFF}kB")  # below 0 while an area is being emptied
     say(f"Total swap = {swapfile.total_swap_pages * 4}kB")
