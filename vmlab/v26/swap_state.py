@@ -74,7 +74,8 @@ class SwapState26(SwapState):
         kernel: mm/swap_state.c:show_swap_cache_info
         """
         swapfile = self.kernel.swapfile
-        sizes = f"Free swap  = {swapfile.nr_swap_pages << 2}kB\nTotal swap = {swapfile.total_swap_pages << 2}kB\n"
+        free, total = swapfile.nr_swap_pages << 2 & 0xFFFFFFFF, swapfile.total_swap_pages << 2 & 0xFFFFFFFF  # %lu
+        sizes = f"Free swap  = {free}kB\nTotal swap = {total}kB\n"
         return super().show_swap_cache_info() + sizes
 
     # -- in and out ---------------------------------------------------------------------------
