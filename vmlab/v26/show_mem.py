@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def show_free_areas(kernel: Kernel) -> None:
     """In 2.6 the report goes by zones and their page sets, because memory is kept so; before that it knew the two global lists.
 
-    kernel: mm/page_alloc.c:show_free_areas, mm/swap_state.c:show_swap_cache_info
+    kernel: mm/page_alloc.c:show_free_areas
     """
     ps = cast("PageAllocator26", kernel.page_allocator).page_state
     zones = cast("list[Zone26]", list(kernel.for_each_zone()))
@@ -58,10 +58,5 @@ def show_free_areas(kernel: Kernel) -> None:
         total = sum(count << order for order, count in enumerate(counts))
         blocks = " ".join(f"{count}*{4 << order}kB" for order, count in enumerate(counts))
         say(f"{node(zone)}{zone.name}: {blocks} = {total * 4}kB")
-    cache, swapfile = kernel.swap_state, kernel.swapfile
-    say(
-        f"Swap cache: add {cache.add_total}, delete {cache.del_total}, find {cache.find_success}/{cache.find_total}, "
-        f"race {cache.noent_race}+{cache.exist_race}"
-    )
-    say(f"Free swap  = {swapfile.nr_swap_pages * 4 & 0xFFFFFFFF}kB")  # below 0 while an area is being emptied
-    say(f"Total swap = {swapfile.total_swap_pages * 4}kB")
+    for line in kernel.swap_state.show_swap_cache_info().splitlines():
+        say(line)
