@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -323,6 +324,14 @@ class Part:
                         f"{cls.__name__}.__{plain}: Python renames methods that begin with two underscores, so this would never be called. "
                         f"Name it {plain}."
                     )
+
+    def __repr__(self) -> str:
+        figures = []
+        for name in self.state_names:
+            value = getattr(self, name, None)
+            if name[0] != "_" and isinstance(value, (int, list, dict, tuple, array)):
+                figures.append(f"{name} {value if isinstance(value, int) else f'({len(value)})'}")
+        return f"<{type(self).__name__}{': ' if figures else ''}{', '.join(figures[:6])}>"
 
     def attach(self, kernel: Kernel) -> None:
         """Called once, before power-on, with the machine the part belongs to."""
