@@ -354,5 +354,10 @@ class PageCache(Part):
         lists = (mapping.clean_pages, mapping.dirty_pages, mapping.locked_pages)
         return sorted((pfn for head in lists for pfn in self.list.walk(head)), key=lambda pfn: self.index[pfn])
 
+    def page_lists(self, mapping: AddressSpace) -> dict[str, list[int]]:
+        """The frames of *mapping*'s lists by name, head first."""
+        heads = {"clean": mapping.clean_pages, "dirty": mapping.dirty_pages, "locked": mapping.locked_pages}
+        return {name: list(self.list.walk(head)) for name, head in heads.items()}
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.page_cache_size} pages cached, {1 << self.page_hash_bits} hash chains>"

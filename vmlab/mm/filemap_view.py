@@ -32,8 +32,7 @@ def file_pages(kernel: Kernel, inode: Inode) -> str:
     whole = (inode.i_size + 4095) >> 12
     cached = sorted(mem.index[pfn] for pfn in kernel.filemap.cached_pages(mapping))
     lines = [f"{inode.name or f'inode {inode.i_ino}'}: {len(cached)} of {whole} pages cached: {_runs(cached) or 'none'}"]
-    for name in ("clean", "dirty", "locked"):
-        pages = list(mem.list.walk(getattr(mapping, f"{name}_pages")))
+    for name, pages in kernel.filemap.page_lists(mapping).items():
         shown = " ".join(f"{mem.index[pfn]}={pfn}" for pfn in pages[:_SHOWN])
         lines.append(f"  {name:6} {len(pages):5}  {shown}{' …' if len(pages) > _SHOWN else ''}")
     return "\n".join(lines)
@@ -67,6 +66,8 @@ def hash_chains(kernel: Kernel) -> str:
 
 def readahead_window(file: File) -> str:
     """The read-ahead state of an open file, in pages."""
+    if (window := getattr(file, "f_ra", None)) is not None:
+        return str(window)
     if not file.f_raend:
         return f"no window; the next read may go {file.f_ramax} pages ahead"
     return (

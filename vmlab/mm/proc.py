@@ -225,17 +225,11 @@ def lru(kernel: Kernel) -> str:
     lines = [
         f"{'list':<9} {'pages':>7} {'file':>7} {'shmem':>7} {'swap':>7} {'anon':>7} {'dirty':>7} {'refd':>7} {'locked':>7} {'launder':>7}"
     ]
-    flags, mapping = kernel.mem.flags, kernel.mem.mapping
+    flags = kernel.mem.flags
     for name, frames in (("active", kernel.swap.active()), ("inactive", kernel.swap.inactive())):
         kinds = {"file": 0, "shmem": 0, "swap": 0, "anon": 0}
         for pfn in frames:
-            ident = mapping[pfn]
-            if ident == SWAPPER_SPACE_ID:
-                kinds["swap"] += 1
-            elif ident:
-                kinds["shmem" if kernel.mappings[ident].a_ops is kernel.shmem.aops else "file"] += 1
-            else:
-                kinds["anon"] += 1
+            kinds[kernel.swap.kind(pfn)] += 1
         marks = [sum(flags[pfn] >> bit & 1 for pfn in frames) for bit in (PG_dirty, PG_referenced, PG_locked, PG_launder)]
         lines.append(f"{name:<9} " + " ".join(f"{count:7d}" for count in (len(frames), *kinds.values(), *marks)))
     return "\n".join(lines)
@@ -251,8 +245,5 @@ def lru_line(kernel: Kernel, width: int = 72) -> str:
 
 
 def _letter(kernel: Kernel, pfn: int) -> str:
-    ident = kernel.mem.mapping[pfn]
-    letter = "A" if not ident else "S" if ident == SWAPPER_SPACE_ID else "F"
-    if letter == "F" and kernel.mappings[ident].a_ops is kernel.shmem.aops:
-        letter = "T"
+    letter = {"anon": "A", "swap": "S", "shmem": "T", "file": "F"}[kernel.swap.kind(pfn)]
     return letter if kernel.mem.flags[pfn] >> PG_referenced & 1 else letter.lower()

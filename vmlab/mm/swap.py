@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import KernelBug
+from .fs import SWAPPER_SPACE_ID
 from .kernel import Part
 from .page_flags import PG_active, PG_lru, PG_referenced, flag_names
 from .vmscan_hints import SettledStretches
@@ -149,6 +150,15 @@ class LruCache(Part):
             self.flags[pfn] &= ~_REFERENCED
         else:
             self.flags[pfn] = flags | _REFERENCED
+
+    def kind(self, pfn: int) -> str:
+        """What a listed page is: "file", "shmem", "swap" (in the swap cache) or "anon"."""
+        ident = self.kernel.mem.mapping[pfn]
+        if ident == SWAPPER_SPACE_ID:
+            return "swap"
+        if not ident:
+            return "anon"
+        return "shmem" if self.kernel.mappings[ident].a_ops is self.kernel.shmem.aops else "file"
 
     def active(self) -> list[int]:
         """Frames on the active list, head first."""

@@ -109,5 +109,11 @@ class FileRaState:
         for name in self.__slots__:
             setattr(self, name, getattr(other, name))
 
+    def __str__(self) -> str:
+        if self.size == 0xFFFFFFFF:
+            return f"read-ahead is off since page {self.prev_page} was read out of order"
+        ahead = f"pages {self.ahead_start} to {self.ahead_start + self.ahead_size - 1}" if self.ahead_size else "nothing"
+        return f"window: pages {self.start} to {self.start + self.size - 1}; ahead of it {ahead}" if self.size else "no window yet"
+
     def __repr__(self) -> str:
         return f"<FileRaState {self.start}+{self.size}, ahead {self.ahead_start}+{self.ahead_size}>"

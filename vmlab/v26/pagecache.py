@@ -219,6 +219,14 @@ class PageCache26(Filemap):
         tree = cast(AddressSpace26, mapping).page_tree
         return [tree[index] for index in sorted(tree)]
 
+    def page_lists(self, mapping: AddressSpace) -> dict[str, list[int]]:
+        """In 2.6 the marked pages, by index, because there are no lists; before that the frames of three lists."""
+        space = cast(AddressSpace26, mapping)
+        return {
+            "dirty": [space.page_tree[index] for index in sorted(space.dirty_tags)],
+            "writing": [space.page_tree[index] for index in sorted(space.writeback_tags)],
+        }
+
     # -- waiting ------------------------------------------------------------------------------
 
     def sync_page(self, pfn: int) -> int:

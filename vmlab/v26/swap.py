@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, cast
 from ..errors import KernelBug
 from ..mm.page_flags import LRU, RESERVED, ZONE_SHIFT, PG_active, PG_dirty, PG_locked, PG_referenced
 from ..mm.swap import LruCache
-from .page_flags import PRIVATE
+from .fs import ANON
+from .page_flags import PRIVATE, SWAPCACHE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -298,6 +299,13 @@ class LruCache26(LruCache):
                 raise KernelBug("pagevec_strip", f"frame {pfn} has buffers", "buffers")
 
     # -- for people ---------------------------------------------------------------------------
+
+    def kind(self, pfn: int) -> str:
+        """In 2.6 flags say it, because page->mapping of an anonymous page is its anon_vma; before that the mapping did."""
+        if self.flags[pfn] & SWAPCACHE:
+            return "swap"
+        ident = self.kernel.mem.mapping[pfn]
+        return "anon" if ident & ANON else super().kind(pfn)
 
     def active(self) -> list[int]:
         """In 2.6 zone after zone, because each has a list of its own; before that one list. Frames, head first."""
