@@ -244,8 +244,10 @@ def _execve(m: Machine, name: str, argv: list[str] | None = None, envp: list[str
     """execve(2) of an ELF file of the simple file system."""
     from .mm.exec_image import read_elf
 
+    page = m.file_table.getname()
     file = m.diskfs.open(name)
     if isinstance(file, int):
+        m.file_table.putname(page)
         return file
     try:
         data = m.diskfs.read(file, file.inode.i_size)
@@ -260,6 +262,7 @@ def _execve(m: Machine, name: str, argv: list[str] | None = None, envp: list[str
     finally:
         if not m.interrupted:
             vfs.fput(m, file)
+            m.file_table.putname(page)
 
 
 SYSCALLS: dict[str, Callable[..., Result]] = {

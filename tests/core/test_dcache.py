@@ -139,6 +139,23 @@ def test_prune_of_none_is_prune_of_all() -> None:
     assert unused(m) == [] and m.dcache.nr_dentry == 2
 
 
+def test_one_file_system_is_emptied_and_no_other() -> None:
+    m = machine()
+    m.mount_tmpfs()
+    t = m.tmpfs()
+    p = files(m, "a", "b", "c")
+    use(m, p, "a", "b", "c")
+    assert t.stat("/x") == t.stat("/y") == -ENOENT
+    use(m, p, "a")
+    gone: list[str] = []
+    m.on_event = lambda event: gone.append(event[1]) if event[0] == "prune_dentry" else None
+    m.dcache.shrink_dcache_sb(t.sb)
+    assert (gone, unused(m)) == (["x", "y"], ["a", "c", "b"])
+    m.dcache.shrink_dcache_sb(m.diskfs.sb)
+    assert (gone[2:], unused(m), m.icache.nr_unused) == (["b", "c", "a"], [], 3)
+    m.check()
+
+
 def test_who_may_not_enter_a_file_system_shrinks_nothing() -> None:
     m = machine()
     p = files(m, "a")

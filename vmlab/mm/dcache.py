@@ -321,7 +321,10 @@ class Dcache(Part):
                 break
 
     def shrink_dcache_sb(self, sb: SuperBlock) -> None:
-        """Free every unused entry of a file system, those unused last first. kernel: fs/dcache.c:shrink_dcache_sb"""
+        """Free every unused entry of a file system, those longest unused first. kernel: fs/dcache.c:shrink_dcache_sb"""
+        for dentry in reversed(list(self.dentry_unused.values())):
+            if dentry.d_sb is sb:
+                self.dentry_unused.move_to_end(dentry.address)
         while True:
             found = next((d for d in reversed(self.dentry_unused.values()) if d.d_sb is sb), None)
             if found is None:
