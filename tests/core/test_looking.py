@@ -89,3 +89,17 @@ def test_events_say_in_words_what_their_numbers_mean() -> None:
     text = "\n".join(said)
     for words in ("user write, not allowed (error code 7)", "SIGSEGV is sent", ": MADV_DONTNEED", "swapon returns 0"):
         assert words in text
+
+
+def test_linux_2_6_can_be_looked_at_too() -> None:
+    m = vmlab.boot("16M", kernel="2.6", kernel_objects="ram", swap="1M")
+    p = m.spawn("p")
+    a = p.mmap(1 << 20)
+    p.touch_pages(a, 100, write=True)
+    q = p.fork()
+    frame = p.frame(a + 99 * 4096)
+    assert frame is not None and m.page(frame).owner == "anonymous"
+    assert sorted(m.page(frame).mapped_by) == [(p.pid, a + 99 * 4096), (q.pid, a + 99 * 4096)]
+    c = m.counters()
+    assert c["nr_slab"] > 5 and 90 <= c["nr_anon_pages"] <= 110  # the last few wait in pagevecs
+    assert m.page(p.mm.pgd.table[a >> 22] >> 12).owner == f"page table of {p.pid} for {a & -(4 << 20):#010x}"

@@ -77,7 +77,7 @@ def holder(kernel: Kernel, pfn: int) -> str:
     if label == "page table":
         return _table(kernel, pfn)
     if label == "page directory":
-        return next((f"page directory of {mm.pid}" for mm in kernel.fork.mmlist if pfn in _directories(kernel, mm)), label)
+        return next((f"page directory of {mm.pid}" for mm in _spaces(kernel) if pfn in _directories(kernel, mm)), label)
     if label == "task":
         return next((f"task_struct of {t.pid}" for t in kernel.sched.tasks.values() if t.task_pfn == pfn), label)
     return _vmalloc(kernel, pfn) if label == "vmalloc" else label
@@ -99,6 +99,11 @@ def _cached(kernel: Kernel, pfn: int, kind: str) -> str:
     inode: Inode | None = mapping.host if mapping is not None else None
     name = "file" if inode is None else inode.name or f"{'tmpfs' if kind == 'shared memory' else 'inode'} {inode.i_ino}"
     return f"{name} page {index}"
+
+
+def _spaces(kernel: Kernel) -> list[MmStruct]:
+    """Every process's address space once, oldest first; the kernel's own list (mmlist) has in 2.6 only those with something in swap."""
+    return list({id(task.mm): task.mm for task in kernel.sched.tasks.values() if task.mm is not None}.values())
 
 
 def _directories(kernel: Kernel, mm: MmStruct) -> list[int]:
@@ -126,7 +131,7 @@ def _tables(kernel: Kernel, mm: MmStruct) -> Iterator[tuple[int, int]]:
 def _table(kernel: Kernel, pfn: int) -> str:
     if pfn in kernel.pgtable.pte_quicklist:
         return "page table on the quicklist"
-    for mm in kernel.fork.mmlist:
+    for mm in _spaces(kernel):
         for address, frame in _tables(kernel, mm):
             if frame == pfn:
                 return f"page table of {mm.pid} for {address:#010x}"
@@ -153,7 +158,7 @@ def mapped_by(kernel: Kernel, pfn: int) -> list[tuple[int, int]]:
     if not kernel.more_parts:
         return []
     pgtable, found = kernel.pgtable, []
-    for mm in kernel.fork.mmlist:
+    for mm in _spaces(kernel):
         for base, frame in _tables(kernel, mm):
             for slot, pte in enumerate(pgtable.table_at(frame)):
                 if pte >> PAGE_SHIFT == pfn and pte & 0x81:

@@ -11,7 +11,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from .holders import holder, kind_of
-from .page_flags import PG_dirty, PG_lru, PG_slab
 from .swap_map import SWAP_MAP_BAD, SWAP_MAP_MAX
 
 if TYPE_CHECKING:
@@ -22,19 +21,25 @@ __all__ = ["lru_pages", "swap_map", "vmstat"]
 _ROW = 64  # slots in a line
 
 
+def _bit(kernel: Kernel, name: str) -> int:
+    """The number of a PG_ bit, which is not the same in every kernel."""
+    return next(bit for bit in range(24) if kernel.page_flag_names(1 << bit) == [name])
+
+
 def counters(kernel: Kernel) -> dict[str, int]:
     """Counters of memory management by the names of /proc/vmstat, which 2.4 does not have yet: pages now, then events since power-on."""
     mem, stat, kstat = kernel.mem, kernel.stat, kernel.sched.kstat
+    dirty, slab, lru = (_bit(kernel, name) for name in ("dirty", "slab", "lru"))
     flags, labels = mem.flags, [kernel.owners[o] for o in mem.owner]
     tasks = kernel.sched.tasks.values()
     found = {
         "nr_free_pages": kernel.page_allocator.nr_free_pages(),
         "nr_active": kernel.swap.nr_active_pages,
         "nr_inactive": kernel.swap.nr_inactive_pages,
-        "nr_anon_pages": sum(1 for pfn, word in enumerate(flags) if word >> PG_lru & 1 and kind_of(kernel, pfn) == "anonymous"),
+        "nr_anon_pages": sum(1 for pfn, word in enumerate(flags) if word >> lru & 1 and kind_of(kernel, pfn) == "anonymous"),
         "nr_file_pages": kernel.filemap.page_cache_size,
-        "nr_dirty": sum(word >> PG_dirty & 1 for word in flags),
-        "nr_slab": sum(word >> PG_slab & 1 for word in flags),
+        "nr_dirty": sum(word >> dirty & 1 for word in flags),
+        "nr_slab": sum(word >> slab & 1 for word in flags),
         "nr_page_table_pages": labels.count("page table") + labels.count("page directory"),
         "nr_free_swap": kernel.swapfile.nr_swap_pages,
         "pgpgin": kstat.pgpgin >> 1,
