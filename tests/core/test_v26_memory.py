@@ -376,3 +376,32 @@ def test_a_recording_of_reverse_mapping_can_go_back() -> None:
     m.restore(before)
     assert [p.rss for p in m.processes] == seen
     check_rmap(m)
+
+
+def test_a_writer_who_dirties_much_writes_himself() -> None:
+    m = boot("16M")
+    m.create_file("out")
+    p = m.spawn()
+    fd = p.open("out", "r+")
+    state = m.page_allocator.page_state
+    for _ in range(2500):
+        assert p.write_file(fd, b"d" * PAGE) == PAGE
+    limit = m.reclaim.total_memory * 40 // 100  # vm_dirty_ratio
+    assert state.nr_dirty < limit + 100 and m.block.file_writes >= 2500 - limit - 100
+    m.check()
+    p.seek(fd, 1400 * PAGE)
+    assert p.read_file(fd, PAGE) == b"d" * PAGE
+
+
+def test_fsync_makes_a_write_last() -> None:
+    m = boot(io_mode=1)
+    m.create_file("out", 10 * PAGE)
+    p = m.spawn()
+    fd = p.open("out", "r+")
+    p.seek(fd, 3 * PAGE - 2)
+    assert p.write_file(fd, b"abcd") == 4
+    disk = m.block.disks[m.diskfs.lookup("out").info.disk]
+    assert disk.read_page(2) in (None, bytes(PAGE))
+    assert p.fsync(fd) == 0
+    assert disk.read_page(2)[-2:] == b"ab" and disk.read_page(3)[:2] == b"cd"
+    assert m.page_allocator.page_state.nr_dirty == 0

@@ -3,6 +3,7 @@
     fs            a file's tree of pages, read-ahead windows
     pagecache     in and out, marks, waiting
     writeout      writing dirty pages, waiting for them
+    filemap_write write(2)
     readahead     how far to read ahead
     filemap_read  read(2)
     filemap_map   page faults on files, nonlinear areas, msync(2), mincore(2)

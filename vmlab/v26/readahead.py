@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from ..mm.errno import EINVAL
+from .filemap_write import FileWrite26
 from .fs import AddressSpace26, FileRaState
 from .swap import PAGEVEC_SIZE
-from .writeout import Writeout
 
 if TYPE_CHECKING:
     from ..mm.fs import File
@@ -28,7 +28,7 @@ _CHUNK = 512  # pages: 2 MiB
 _U32 = 0xFFFFFFFF
 
 
-class Readahead(Writeout):
+class Readahead(FileWrite26):
     """How far to read before anybody asks. All lengths in pages."""
 
     def ra_state(self, file: File) -> FileRaState:
