@@ -5,6 +5,7 @@ The kernel keeps no such note either: a page knows its mapping, its list and its
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from ..hw.layout import PAGE_SHIFT
@@ -49,16 +50,15 @@ def owner_column(kernel: Kernel) -> bytearray:
     mem, column = kernel.mem, kernel.mem.owner[:]
     if not kernel.more_parts:
         return column
-    first = len(kernel.owners)
-    if kernel.config.kernel == "2.4":
-        lru = 1 << PG_lru
-        pages = [pfn for pfn, word in enumerate(mem.flags) if word & lru]
-    else:
-        pages = [pfn for pfn, ident in enumerate(mem.mapping) if ident]
-    for pfn in pages:
-        kind = kind_of(kernel, pfn)
-        if kind and not column[pfn]:
-            column[pfn] = first + KINDS.index(kind)
+    first, mapping = len(kernel.owners), mem.mapping
+    marked = map((1 << PG_lru).__and__, mem.flags) if kernel.config.kernel == "2.4" else mapping
+    kinds: dict[int, int] = {}  # by address_space: all its pages are of one kind
+    for pfn in compress(range(mem.frames), marked):
+        if not column[pfn]:
+            ident = mapping[pfn]
+            if ident not in kinds:
+                kinds[ident] = first + KINDS.index(kind_of(kernel, pfn))
+            column[pfn] = kinds[ident]
     return column
 
 
