@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import pathlib
 import re
@@ -264,6 +265,16 @@ def test_every_public_function_of_the_kernel_is_documented():
     assert len(documented) > 30 and not bare, "no docstring:\n" + "\n".join(bare)
 
 
+@functools.cache
+def all_names() -> frozenset[str]:
+    """Every function's name in the kernel's part of the package, and every name in their `kernel:` lines."""
+    names: set[str] = set()
+    for path in tracked("vmlab/mm/*.py", "vmlab/hw/*.py", "vmlab/machine.py"):
+        for name, docstring in documented_functions(path) + documented_classes(path):
+            names.update([name, *kernel_names(docstring or "")])
+    return frozenset(names)
+
+
 @pytest.mark.parametrize(
     ("chapter", "wanted"),
     [
@@ -313,9 +324,6 @@ def test_every_public_function_of_the_kernel_is_documented():
 )
 def test_the_books_kernel_functions_are_found_by_name(chapter, wanted):
     """A reader who meets a name in the book's call graphs finds it here: as a function's name or in a `kernel:` line."""
-    names: set[str] = set()
-    for path in tracked("vmlab/mm/*.py", "vmlab/hw/*.py", "vmlab/machine.py"):
-        for name, docstring in documented_functions(path) + documented_classes(path):
-            names.update([name, *kernel_names(docstring or "")])
+    names = all_names()
     missing = [name for name in wanted.split() if name not in names]
     assert not missing, f"chapter {chapter}: neither a function nor a `kernel:` line for {missing}"

@@ -171,7 +171,7 @@ class System(Looking):
             self.fork.exit_task(task)
 
     @op
-    def set_task(self, pid: int, **fields: int) -> None:
+    def set_task(self, pid: int, /, **fields: int) -> None:
         """Set what a task is: uid, euid, gid, egid, nice, cap_effective; utime, stime, start_time (jiffies). Badness looks at them."""
         task = self._task(pid)
         for name, value in fields.items():
