@@ -136,6 +136,8 @@ def replayed(n: int = 16) -> Process26Replay:
         (["shrink_zone", 0, 13], "a priority is 0 to 12"),
         (["setprio", 0, -1, 12], "a priority is 0 to 12"),
         (["try_free", 3, 0], "there is no zonelist 3"),
+        (["kswapd", 1 << 40], "an order is 0 to 11"),
+        (["grab", 1 << 40], "requests on a machine of 2048 frames"),
         (["accessed", 1 << 30], "there is no frame"),
         (["rlim", 2, 99, 1], "there is no limit number 99"),
         (["vme", 2, 3], "vme takes 3 numbers, not 2"),

@@ -116,11 +116,17 @@ class DeviceOps:
 
     # -- memory -------------------------------------------------------------------------------
 
+    def _requests(self, n: int) -> range:
+        """*n* requests for memory; many more than there are frames are a mistake."""
+        if not 0 <= n <= 4 * self.machine.mem.frames:
+            raise TraceError(f"{n} requests on a machine of {self.machine.mem.frames} frames")
+        return range(n)
+
     def op_grab(self, n: int) -> Line:
-        return {"ret": sum(self.machine.page_allocator.alloc_pages(GFP_ATOMIC, 0) is not None for _ in range(n))}
+        return {"ret": sum(self.machine.page_allocator.alloc_pages(GFP_ATOMIC, 0) is not None for _ in self._requests(n))}
 
     def op_grabh(self, n: int, order: int) -> Line:
-        return {"ret": sum(self.machine.page_allocator.alloc_pages(GFP_HIGHUSER, order) is not None for _ in range(n))}
+        return {"ret": sum(self.machine.page_allocator.alloc_pages(GFP_HIGHUSER, order) is not None for _ in self._requests(n))}
 
     def op_kmalloc(self, size: int, gfp: int) -> Line:
         return {"ret": self.machine.slab.kmalloc(size, gfp)}

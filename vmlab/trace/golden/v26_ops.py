@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .v26_state import StateDump26
 
 Line = dict[str, Any]
-MAX_SWAPFILES = 32
+MAX_ORDER = 11
 TIF_MEMDIE, EXITING, SWAPOFF = 1, 2, 4  # bits of op `task`
 
 # How many numbers each operation takes, at least and at most.
@@ -112,7 +112,7 @@ class DeviceOps26(DeviceOps):
 
     def op_grab(self, n: int, gfp: int | None = None) -> Line:
         mask = GFP_ATOMIC if gfp is None else from_native(gfp)
-        return {"ret": sum(self.machine.page_allocator.alloc_pages(mask, 0) is not None for _ in range(n))}
+        return {"ret": sum(self.machine.page_allocator.alloc_pages(mask, 0) is not None for _ in self._requests(n))}
 
     def op_mkswapfile(self, number: int, blkbits: int, *blocks: int) -> Line:
         if not 9 <= blkbits <= 12 or number in self.machine.block.disks:
@@ -218,6 +218,7 @@ class DeviceOps26(DeviceOps):
         zonelists = self.machine.pgdats[0].node_zonelists
         if not 0 <= zonelist < len(zonelists):
             raise TraceError(f"there is no zonelist {zonelist}")
+        _order(order)
         task = self.machine.current
         before = task.flags & PF_MEMALLOC
         task.flags |= PF_MEMALLOC
@@ -227,7 +228,7 @@ class DeviceOps26(DeviceOps):
             task.flags = task.flags & ~PF_MEMALLOC | before
 
     def op_kswapd(self, order: int) -> Line:
-        cast("PgData26", self.machine.pgdats[0]).kswapd_max_order = order
+        cast("PgData26", self.machine.pgdats[0]).kswapd_max_order = _order(order)
         self.machine.sched.run_kswapd()
         return DONE
 
@@ -268,4 +269,10 @@ class DeviceOps26(DeviceOps):
 def _priority(value: int) -> int:
     if not 0 <= value <= 12:
         raise TraceError(f"a priority is 0 to 12, not {value}")
+    return value
+
+
+def _order(value: int) -> int:
+    if not 0 <= value <= MAX_ORDER:
+        raise TraceError(f"an order is 0 to {MAX_ORDER}, not {value}")
     return value
