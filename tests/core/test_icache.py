@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -160,3 +161,42 @@ def test_state_files() -> None:
     assert m.icache.inode_state() == "3\t0\t0\t0\t0\t0\t0\n"
     assert m.file_table.file_nr() == "1\t1\t8192\n"
     assert m.file_table.max_files == 8192 and machine("512M").file_table.max_files == (512 << 8) * 4 // 10
+
+
+@pytest.mark.parametrize("options", [{"io_mode": 1}, {"ram": "24M", "pae": True}])
+def test_files_by_name_while_memory_is_short(options: dict[str, Any]) -> None:
+    rnd = random.Random(7)
+    m = machine(**options)
+    m.add_swap("64M")
+    m.mount_tmpfs("size=4m")
+    p = m.spawn("p", uid=0)
+    hog = m.spawn("hog")
+    start = hog.mmap(24 << 20)
+    contents: dict[str, bytes] = {}
+    for step in range(400):
+        n = rnd.randrange(60)
+        name = ("/dev/shm/" if n % 3 == 0 else "") + f"name number {n}"
+        kind = rnd.random()
+        if kind < 0.4:
+            fd = p.open(name, "w")
+            contents[name] = f"{name} {step} ".encode() * rnd.randrange(1, 300)
+            assert m.syscall(p.pid, "write", fd, contents[name]) == len(contents[name])
+            p.close(fd)
+        elif kind < 0.7:
+            fd = p.open(name)
+            assert (fd >= 0) == (name in contents)
+            if fd >= 0:
+                assert m.syscall(p.pid, "read", fd, 1 << 16) == (len(contents[name]), contents[name])
+                p.close(fd)
+        elif kind < 0.8:
+            gone = m.tmpfs().unlink(name.removeprefix("/dev/shm")) if n % 3 == 0 else m.remove_file(name)
+            assert (gone == 0) == (contents.pop(name, None) is not None)
+        else:
+            first = rnd.randrange(6000)
+            for page in range(first, first + 144):
+                hog.touch(start + (page << 12), 1)
+        if step % 40 == 0:
+            m.check()
+    assert m.sched.kstat.pswpout > 500
+    m.check()
+    m.copy().check()
