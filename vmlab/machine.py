@@ -21,6 +21,7 @@ from .mm.kernel import Config
 from .mm.mmzone import Zone
 from .mm.page import BLOCK_USED, MemMap, Page
 from .mm.page_alloc import PageAllocator
+from .mm.page_flags import PG_lru, PG_slab
 from .mm.page_init import ZoneSetup
 from .mm.parts import part_class, part_names
 from .mm.reclaim import Reclaim, ScriptedReclaim
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from .trace.pagetrace import PageTrace
     from .trace.recording import Tape
     from .trace.workload import RunResult, Step
+
+_HELD = 1 << PG_lru | 1 << PG_slab
 
 __all__ = ["Machine", "boot"]
 
@@ -213,7 +216,8 @@ class Machine(Faults):
     def _alloc_whole(self, gfp_mask: int, order: int, node: int | None) -> int | None:
         """Allocate on a machine where something happens for lack of memory: pages are reclaimed, kswapd runs, processes die."""
         sched = self.sched
-        sched.begin_op()
+        if sched.killed or sched.selfkill or sched.op_yields:
+            sched.begin_op()
         try:
             allocator = self.page_allocator
             return allocator.alloc_pages(gfp_mask, order) if node is None else numa.alloc_pages_node(self, node, gfp_mask, order)
@@ -235,11 +239,13 @@ class Machine(Faults):
         kind = self.mem.block[pfn]
         if not kind & BLOCK_USED or (order is not None and order != kind & 15):
             raise ValueError(self._why_not_free(pfn, order))
-        if self.more_parts and (who := taken(self, pfn)):
+        mem = self.mem
+        # A frame without label, list and mapping is the caller's: who else would hold it is worth asking only otherwise.
+        if self.more_parts and (mem.owner[pfn] or mem.flags[pfn] & _HELD or mem.mapping[pfn]) and (who := taken(self, pfn)):
             raise ValueError(f"frame {pfn} is in use: {who}; alloc_pages did not return it")
         if self.tape is not None:
             self.tape.begin("free_pages", (pfn, kind & 15))
-        self.mem.owner[pfn] = 0
+        mem.owner[pfn] = 0
         self.page_allocator.free_pages(pfn, kind & 15)
 
     def _why_not_free(self, pfn: int, order: int | None) -> str:
