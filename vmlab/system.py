@@ -394,10 +394,11 @@ class System(Looking):
 
     @op
     def tick(self, jiffies: int = 1) -> None:
-        """Let time pass, in jiffies of 10 ms."""
+        """Let time pass, in jiffies: of 10 ms in 2.4, of 1 ms in 2.6, whose slab caches are tidied when that is due."""
         if whole(jiffies, "jiffies") < 0:
             raise ValueError("time only goes forward")
         self.sched.jiffies += jiffies
+        self.slab.run_timer()
 
     @op
     def overcommit(self, mode: int) -> None:

@@ -253,3 +253,15 @@ def test_a_pool_gives_from_its_reserve_only_when_memory_is_out() -> None:
     assert mempool.mempool_resize(pool, 1) == 0 and pool.curr_nr == 1
     mempool.mempool_destroy(pool)
     assert slab.kmem_cache_destroy(cachep) == 0
+
+
+def test_time_that_passes_tidies_the_caches_of_26_and_not_of_24() -> None:
+    m, slab = boot()
+    before = slab.state.reap_at
+    m.tick(999)
+    assert slab.state.reap_at == before
+    m.tick(1)
+    assert slab.state.reap_at == m.sched.jiffies + 2000
+    old = vmlab.Machine("16M").power_on()
+    old.tick(5000)
+    assert not old.slab.run_timer()

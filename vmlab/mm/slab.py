@@ -167,6 +167,10 @@ class SlabAllocator(SlabChain):
             self.keep_cache("pae_pgd", SIZEOF_PAE_PGD, SLAB_HWCACHE_ALIGN | SLAB_MUST_HWCACHE_ALIGN)
         return self.state.named["pae_pgd"]
 
+    def run_timer(self) -> bool:
+        """Do what time has come for; here nothing is done by the clock. Returns whether there was something."""
+        return False
+
     # -- kmalloc ------------------------------------------------------------------------------
 
     def kmalloc(self, size: int, flags: int = GFP_KERNEL) -> int:
