@@ -242,3 +242,22 @@ def test_caches_shrink_with_the_lists() -> None:
     assert m.page_allocator.page_state.slabs_scanned == 128
     m.reclaim.remove_shrinker(shrinker)
     assert m.reclaim.shrinker_list == []
+
+
+@pytest.mark.parametrize("io_mode", [0, 1])
+def test_a_writer_writes_when_too_much_is_dirty(io_mode: int) -> None:
+    m = boot(io_mode=io_mode)
+    file = m.diskfs.fake_file(0, 600, 600 << 12, 3)
+    part, state = m.page_writeback, m.page_allocator.page_state
+    state.nr_mapped = part.total_pages  # all mapped: 5 % may be dirty
+    for index in range(200):
+        pfn = m.alloc_page(0x1F0)
+        assert m.filemap.add_to_page_cache(pfn, file.inode.i_mapping, index, 0x1F0) == 0
+        m.filemap.unlock_page(pfn)
+        m.filemap.set_page_dirty(pfn)
+        part.balance_dirty_pages_ratelimited(file.inode.i_mapping)
+        m.put_page(pfn)
+    assert state.nr_dirty + state.nr_writeback <= part.get_dirty_limits().dirty + part.ratelimit_pages
+    assert m.block.file_writes >= 90
+    m.block.complete_all()
+    assert state.nr_writeback == 0

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from ..mm.kernel import Kernel, Part
 from .fs import AddressSpace26
 from .task import HZ, PF_LESS_THROTTLE
+from .writeout import WritebackControl
 
 if TYPE_CHECKING:
+    from .filemap import Filemap26
     from .page_alloc import PageAllocator26
 
 WRITEPAGE_ACTIVATE = 0x80000  # writepage says: not written, keep the page active
@@ -128,25 +130,17 @@ class PageWriteback(Part):
         all files were, oldest first.
 
         Start to write up to *nr_to_write* dirty pages of files. Returns how many those were.
-        kernel: fs/fs-writeback.c:writeback_inodes, fs/mpage.c:mpage_writepages
+        kernel: fs/fs-writeback.c:writeback_inodes
         """
-        filemap = self.kernel.filemap
+        filemap = cast("Filemap26", self.kernel.filemap)
         left = nr_to_write
         for mapping in list(self.kernel.mappings.values()):
-            if not isinstance(mapping, AddressSpace26) or mapping.memory_backed or mapping.a_ops.writepage is None:
-                continue
-            for index in sorted(mapping.dirty_tags):
-                pfn = mapping.page_tree.get(index)
-                if pfn is None or not left:
-                    break
-                self.kernel.get_page(pfn)
-                filemap.lock_page(pfn)
-                if filemap.page_mapping(pfn) is mapping and filemap.clear_page_dirty_for_io(pfn):  # type: ignore[attr-defined]
-                    mapping.a_ops.writepage(pfn)
-                    left -= 1
-                else:
-                    filemap.unlock_page(pfn)
-                self.kernel.put_page(pfn)
+            if left <= 0:
+                break
+            if isinstance(mapping, AddressSpace26) and mapping.dirty_tags and not mapping.memory_backed and mapping.a_ops.writepage:
+                wbc = WritebackControl(left, sync=False)
+                filemap.do_writepages(mapping, wbc)
+                left = wbc.nr_to_write
         return nr_to_write - left
 
     def wakeup_bdflush(self, nr_pages: int) -> None:
