@@ -52,7 +52,7 @@ class VmOps(Ops):
 
     open: Any = None  # (vma) -> None
     close: Any = None  # (vma) -> None
-    nopage: Any = None  # (vma, address, unused) -> frame, NOPAGE_SIGBUS or NOPAGE_OOM; 2.6: the third is a list of one, for the kind of fault
+    nopage: Any = None  # (vma, address, unused) -> frame, NOPAGE_SIGBUS or NOPAGE_OOM; 2.6: the third takes the kind of fault
     populate: Any = None  # 2.6: (vma, address, length, prot, pgoff, nonblock) -> int
 
 
