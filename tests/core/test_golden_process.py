@@ -38,8 +38,8 @@ def accesses(line: dict[str, Any]) -> int:
     return len(op) - 3 if op[0] == "tl" else op[3] if op[0] == "range" else 1
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_no_divergence(name: str) -> None:
+def replay_without_divergence(name: str, enough: int) -> None:
+    """Replay a trace until it has made *enough* accesses; fails at the first difference, skips a trace that is not here."""
     if not any((folder / f"{name}.jsonl.gz").is_file() for folder in golden_folders()):  # the large ones are not in the checkout
         reason = "traces of whole systems (set VMLAB_GOLDEN to their folder)"
         if reason not in NOT_TESTED:
@@ -57,9 +57,14 @@ def test_no_divergence(name: str) -> None:
         assert difference(line, replay(line)) is None, f"line {number}"
         done += accesses(line)
         operations += 1
-        if done >= ENOUGH:
+        if done >= enough:
             break
     assert operations > 20
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_divergence(name: str) -> None:
+    replay_without_divergence(name, ENOUGH)
 
 
 def recorded(line: dict[str, Any]) -> list[tuple[Any, ...]]:

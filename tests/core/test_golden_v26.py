@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.core.test_golden import altered
-from tests.core.test_golden_process import accesses, kinds, recorded
-from tests.helpers import NOT_TESTED, golden, golden_folders
+from tests.core.test_golden_process import kinds, recorded, replay_without_divergence
+from tests.helpers import golden
 from vmlab import TraceError
 from vmlab.cli import main
 from vmlab.trace.golden import verify
@@ -27,26 +26,7 @@ ENOUGH = 6_000  # accesses after which a long trace is left; VMLAB_GOLDEN_WHOLE=
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_divergence(name: str) -> None:
-    if not any((folder / f"{name}.jsonl.gz").is_file() for folder in golden_folders()):  # the large ones are not in the checkout
-        reason = "traces of whole systems (set VMLAB_GOLDEN to their folder)"
-        if reason not in NOT_TESTED:
-            NOT_TESTED.append(reason)
-        pytest.skip(f"{name} is not here")
-    if os.environ.get("VMLAB_GOLDEN_WHOLE"):
-        report = verify(golden(name))
-        assert report.divergence is None, str(report)
-        return
-    lines = read_lines(golden(name))
-    _, header = next(lines)
-    replay = REPLAYS[header["subsystem"]](header)
-    done = operations = 0
-    for number, line in lines:
-        assert difference(line, replay(line)) is None, f"line {number}"
-        done += accesses(line)
-        operations += 1
-        if done >= ENOUGH:
-            break
-    assert operations > 20
+    replay_without_divergence(name, ENOUGH)
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -102,12 +102,16 @@ class Mmap(Unmapping):
                     return mm.brk
                 if self.find_vma_intersection(mm, oldbrk, newbrk + 0x1000 & U32) is not None:  # one free page above stays
                     return mm.brk
-                if not self.vm_enough_memory((newbrk - oldbrk & U32) >> 12):
+                if not self.brk_fits((newbrk - oldbrk & U32) >> 12):
                     return mm.brk
                 if self.do_brk(oldbrk, newbrk - oldbrk & U32) != oldbrk:
                     return mm.brk
         mm.brk = brk
         return brk
+
+    def brk_fits(self, pages: int) -> bool:
+        """Whether a heap that grows by *pages* may do so. kernel: mm/mmap.c:sys_brk"""
+        return self.vm_enough_memory(pages)
 
     def calc_vm_flags(self, prot: int, flags: int) -> int:
         """VM_ bits for PROT_ and MAP_ bits, which have the same values. kernel: mm/mmap.c:calc_vm_flags"""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from ..mm.errno import EAGAIN, EINVAL, ENODEV, ENOMEM, EPERM
 from ..mm.mmap import Mmap
 from ..mm.mmap_areas import PAGE_MASK, U32, Place, page_align
-from ..mm.task import CAP_IPC_LOCK, CAP_SYS_ADMIN, RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_STACK
+from ..mm.task import CAP_IPC_LOCK, CAP_SYS_ADMIN, RLIMIT_AS, RLIMIT_MEMLOCK, RLIMIT_STACK
 from ..mm.vfs import allow_write_access, deny_write_access, fput, get_file
 from ..mm.vm import (
     MAP_LOCKED,
@@ -129,32 +129,9 @@ class Mmap26(Unmapping26, Mmap):
 
     # -- mapping -------------------------------------------------------------------------------
 
-    def sys_brk(self, brk: int) -> int:
-        """In 2.6 do_brk checks the memory, because it accounts for it; before that brk did so as well.
-
-        Returns where the heap ends now: the old place when it failed. kernel: mm/mmap.c:sys_brk
-        """
-        task = self.kernel.current
-        mm = task.mm
-        assert mm is not None
-        brk &= U32
-        if brk < mm.end_code:
-            return mm.brk
-        newbrk, oldbrk = page_align(brk), page_align(mm.brk)
-        if oldbrk != newbrk:
-            if brk <= mm.brk:
-                if self.do_munmap(mm, newbrk, oldbrk - newbrk & U32):
-                    return mm.brk
-            else:
-                rlim = task.rlim[RLIMIT_DATA]
-                if rlim < RLIM_INFINITY and (brk - mm.start_data & U32) > rlim:
-                    return mm.brk
-                if self.find_vma_intersection(mm, oldbrk, newbrk + 0x1000 & U32) is not None:
-                    return mm.brk
-                if self.do_brk(oldbrk, newbrk - oldbrk & U32) != oldbrk:
-                    return mm.brk
-        mm.brk = brk
-        return brk
+    def brk_fits(self, pages: int) -> bool:
+        """In 2.6 do_brk checks the memory, because it accounts for it; before that brk did so as well. kernel: mm/mmap.c:sys_brk"""
+        return True
 
     def calc_vm_flags(self, prot: int, flags: int) -> int:
         """In 2.6 MAP_LOCKED locks, because it has a bit of its own; before that it was passed over.
